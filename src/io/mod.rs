@@ -1,0 +1,7 @@
+//! Everything that blocks, waits or can fail outside: sockets, TLS, push services, store, DNS.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "io is where sockets, tasks and clocks live"
+)]

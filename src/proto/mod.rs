@@ -1,0 +1,212 @@
+//! Everything that decides, and nothing that waits: SIP, registration, proxying and waking as
+//! synchronous state machines. No socket, clock, file, task or randomness of its own.
+//!
+//! One [`Gateway`] per shard. Feed it one [`Input`], then take [`Output`]s until there are none,
+//! then ask for the next timeout. A bad message is not an error of the gateway: it is an answer
+//! ([`Output::Send`]) and an [`Event`].
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub mod effects;
+pub mod event;
+pub mod flow;
+pub mod gateway;
+pub mod proxy;
+pub mod push;
+pub mod registration;
+pub mod reject;
+pub mod settings;
+pub mod sip;
+pub mod timer;
+pub mod transaction;
+
+pub use event::Event;
+pub use flow::{CloseReason, ConnectionId, Destination, Flow, FlowId, Hop, ListenerId, Transport};
+pub use gateway::Gateway;
+
+use crate::proto::push::{PushAccepted, PushError, PushId, PushRequest};
+use crate::proto::registration::binding::StoredBinding;
+use crate::proto::sip::{Message, ParseError};
+use crate::proto::transaction::ClientId;
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A well-framed message arrived.
+    Message {
+        /// On this flow.
+        flow: Flow,
+        /// The message.
+        message: Message,
+    },
+    /// Bytes arrived that are no message.
+    Malformed {
+        /// On this flow.
+        flow: Flow,
+        /// The bytes: the datagram, or what the framing cut out.
+        bytes: Bytes,
+        /// What is wrong with them.
+        error: ParseError,
+    },
+    /// Something was heard on a flow that is no message: a keep-alive, an answer to a ping
+    /// (RFC 5626 §4.4.1).
+    Heard {
+        /// On this flow.
+        flow: FlowId,
+    },
+    /// A flow ended.
+    FlowClosed {
+        /// Which.
+        flow: FlowId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A request could not be sent (RFC 3261 §18.4).
+    SendFailed {
+        /// The client transaction that sent it.
+        transaction: ClientId,
+    },
+    /// DNS answered for an upstream's node.
+    Resolved {
+        /// The node's index (see [`Output::Resolve`]).
+        node: u16,
+        /// Hops in order of preference; empty if the name has none. Datagram hops have
+        /// [`Transport::Udp`].
+        hops: Vec<Hop>,
+        /// How long the answer holds.
+        ttl: Duration,
+    },
+    /// A push service answered.
+    Pushed {
+        /// To this push.
+        id: PushId,
+        /// What it said.
+        verdict: Result<PushAccepted, PushError>,
+    },
+    /// The store answered a write.
+    Stored {
+        /// To this write.
+        ticket: StoreTicket,
+        /// Whether it is durable.
+        durable: bool,
+    },
+    /// An operator or the process asks.
+    Command(Command),
+}
+
+/// What an operator or the process asks of a gateway.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A binding that the store kept: known before any input from the network.
+    Restore(StoredBinding),
+    /// Take no new calls: 503 with Retry-After.
+    Drain,
+}
+
+/// What shall happen outside.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a message.
+    Send {
+        /// Where to.
+        to: Destination,
+        /// The message.
+        message: Bytes,
+        /// Who wants to know that it failed.
+        report: Option<ClientId>,
+    },
+    /// Ping a flow: CRLF CRLF on a stream (RFC 5626 §4.4.1). The answer is [`Input::Heard`].
+    Ping {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// Close a flow.
+    Close {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// An agent of this shard has registered over the flow: requests from it belong here.
+    FlowBound {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// No agent of this shard is registered over the flow any more.
+    FlowUnbound {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// Resolve an upstream's node (RFC 3263); the answer is [`Input::Resolved`].
+    Resolve {
+        /// The node's index, counted over all upstreams in file order.
+        node: u16,
+    },
+    /// Send a push; the answer is [`Input::Pushed`].
+    Push(Box<PushRequest>),
+    /// Write to the store; the answer is [`Input::Stored`] if there is a ticket.
+    Store {
+        /// Who waits.
+        ticket: Option<StoreTicket>,
+        /// What to write.
+        write: StoreWrite,
+    },
+    /// Something that an operator counts or reads.
+    Event(Event),
+}
+
+/// Names a write that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreTicket {
+    /// The shard that waits.
+    pub shard: u16,
+    /// Its number there.
+    pub number: u64,
+}
+
+/// A change of what is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreWrite {
+    /// A binding is new or changed.
+    Put(Box<StoredBinding>),
+    /// Only its expiry changed: a small record.
+    Extend {
+        /// Which binding.
+        key: BindingKey,
+        /// Its new expiry, seconds since the Unix epoch.
+        expires_unix: u64,
+        /// When the device last registered, milliseconds since the Unix epoch.
+        registered_ms: u64,
+    },
+    /// A binding is gone.
+    Remove(BindingKey),
+}
+
+/// An address-of-record's number: a keyed hash, stable across restarts. Its upper half is the
+/// user's hash and picks the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AorId(pub u64);
+
+/// A binding's number: random, stable across restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BindingId(pub u64);
+
+/// Names a binding in all the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BindingKey {
+    /// Whose.
+    pub aor: AorId,
+    /// Which.
+    pub binding: BindingId,
+}
+
+/// The two clocks at one moment, to turn durable times into monotonic ones and back.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockAnchor {
+    /// The monotonic clock.
+    pub instant: Instant,
+    /// The wall clock, milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}

@@ -1,0 +1,1 @@
+//! Proxying (RFC 3261 §16), one file per step.

@@ -1,0 +1,106 @@
+//! The one table from a refusal to its status, its reason phrase and its label.
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reject {
+    /// The message is not SIP (RFC 3261 §16.3 step 1).
+    Malformed,
+    /// Max-Forwards reached zero (§16.3 step 3).
+    TooManyHops,
+    /// The request came back unchanged (§16.3 step 4, RFC 5393).
+    LoopDetected,
+    /// Proxy-Require names what we do not know (§16.3 step 5).
+    BadExtension,
+    /// The Request-URI's scheme is not ours (§16.3 step 2).
+    UnsupportedScheme,
+    /// SIP version other than 2.0.
+    Version,
+    /// The sender may not send this.
+    Forbidden,
+    /// No such agent here.
+    UnknownAgent,
+    /// The agent has no device that can be reached.
+    NoDevice,
+    /// No device was woken in time.
+    NotWoken,
+    /// No upstream serves this domain.
+    UnknownDomain,
+    /// No node of the upstream can be reached.
+    NoUpstream,
+    /// A dialog's request whose flow is gone (RFC 5626 §5.3).
+    FlowFailed,
+    /// A Route that is not ours to follow.
+    ForeignRoute,
+    /// CANCEL without its INVITE (§9.2).
+    NoSuchTransaction,
+    /// Too many devices for one agent.
+    TooManyDevices,
+    /// Too many held calls for one agent.
+    TooManyHeld,
+    /// A table is full.
+    Overloaded,
+    /// The store did not take the binding.
+    NotDurable,
+    /// We are shutting down.
+    Draining,
+    /// The message is larger than we take.
+    TooLarge,
+    /// The caller cancelled (§9.2).
+    Cancelled,
+}
+
+impl Reject {
+    /// The status and its reason phrase.
+    #[must_use]
+    pub const fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::Malformed => (400, "Bad Request"),
+            Self::Forbidden | Self::ForeignRoute => (403, "Forbidden"),
+            Self::UnknownAgent | Self::UnknownDomain => (404, "Not Found"),
+            Self::TooLarge => (513, "Message Too Large"),
+            Self::UnsupportedScheme => (416, "Unsupported URI Scheme"),
+            Self::BadExtension => (420, "Bad Extension"),
+            Self::FlowFailed => (430, "Flow Failed"),
+            Self::NoDevice | Self::NotWoken => (480, "Temporarily Unavailable"),
+            Self::NoSuchTransaction => (481, "Call/Transaction Does Not Exist"),
+            Self::LoopDetected => (482, "Loop Detected"),
+            Self::TooManyHops => (483, "Too Many Hops"),
+            Self::TooManyHeld => (486, "Busy Here"),
+            Self::Cancelled => (487, "Request Terminated"),
+            Self::NotDurable | Self::NoUpstream | Self::Overloaded | Self::Draining => {
+                (503, "Service Unavailable")
+            }
+            Self::Version => (505, "Version Not Supported"),
+            Self::TooManyDevices => (403, "Too Many Devices"),
+        }
+    }
+
+    /// The label in metrics, and the text of the Reason header.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooManyHops => "too-many-hops",
+            Self::LoopDetected => "loop",
+            Self::BadExtension => "proxy-require",
+            Self::UnsupportedScheme => "uri-scheme",
+            Self::Version => "version",
+            Self::Forbidden => "forbidden",
+            Self::UnknownAgent => "unknown-agent",
+            Self::NoDevice => "no-device",
+            Self::NotWoken => "not-woken",
+            Self::UnknownDomain => "unknown-domain",
+            Self::NoUpstream => "no-upstream",
+            Self::FlowFailed => "flow-failed",
+            Self::ForeignRoute => "foreign-route",
+            Self::NoSuchTransaction => "no-such-transaction",
+            Self::TooManyDevices => "too-many-devices",
+            Self::TooManyHeld => "too-many-held",
+            Self::Overloaded => "overloaded",
+            Self::NotDurable => "not-durable",
+            Self::Draining => "draining",
+            Self::TooLarge => "too-large",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}

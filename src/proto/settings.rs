@@ -1,0 +1,159 @@
+//! What the gateway is told by its configuration, typed and valid: see `config` for the file.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::proto::Transport;
+
+/// The settings of all shards.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[[listen]]`, in file order; at least one.
+    pub listeners: Vec<Listener>,
+    /// `[[upstream]]`, in file order; at least one.
+    pub upstreams: Vec<Upstream>,
+    /// `[wake]`.
+    pub wake: Wake,
+    /// `[sip]`: the transactions' timers.
+    pub timing: Timing,
+    /// `[limits]`.
+    pub limits: Limits,
+}
+
+/// A listening address.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its transport.
+    pub transport: Transport,
+    /// Where it is bound (after binding: with the real port).
+    pub address: SocketAddr,
+    /// Host in Via, Record-Route, Contact, Path: an address (IPv6 in brackets) or a name.
+    pub advertise_host: Arc<str>,
+    /// Port beside it.
+    pub advertise_port: u16,
+}
+
+/// A group of Asterisk nodes that serves some domains.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its name in logs and in the store.
+    pub name: Arc<str>,
+    /// The domains it serves, lower case; `*` for any.
+    pub domains: Vec<Arc<str>>,
+    /// Its nodes in order of priority.
+    pub nodes: Vec<Node>,
+    /// What it sees as an agent's Contact.
+    pub contact: ContactMode,
+    /// Who may call its agents.
+    pub trust: Vec<IpNet>,
+    /// The registration time that it is asked for, at least.
+    pub expires: Duration,
+}
+
+/// One node, as configured.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its index over all upstreams: see `Output::Resolve`.
+    pub index: u16,
+    /// Host: an address (no brackets) or a name.
+    pub host: Arc<str>,
+    /// Port, if the URI has one.
+    pub port: Option<u16>,
+    /// Transport, if the URI names one.
+    pub transport: Option<Transport>,
+}
+
+/// What Asterisk sees as the Contact (BEHAVIOUR: registration).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContactMode {
+    /// One contact per agent: the gateway forks to the devices.
+    Agent,
+    /// One contact per device.
+    Device,
+    /// The phone's own contact, and a Path header (RFC 3327).
+    Path,
+}
+
+/// How a sleeping phone is woken.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    /// Without a REGISTER for so long the branch ends.
+    pub timeout: Duration,
+    /// A flow heard within this time is awake.
+    pub fresh: Duration,
+    /// How long a pinged flow may take to answer.
+    pub probe: Duration,
+    /// An INVITE without 1xx for so long is helped by a push.
+    pub grace: Duration,
+    /// How long a woken phone may come late to learn that the call is over.
+    pub late: Duration,
+    /// What the caller's side sees while a phone is woken.
+    pub hold_response: HoldResponse,
+    /// The status for a phone that did not wake.
+    pub unreachable_status: u16,
+}
+
+/// What the caller's side sees while a phone is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldResponse {
+    /// Nothing beyond 100.
+    None,
+    /// 180 Ringing.
+    Ringing,
+    /// 182 Queued.
+    Queued,
+}
+
+/// The transactions' times (RFC 3261 §17, appendix A).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Round-trip estimate; 500 ms.
+    pub t1: Duration,
+    /// Cap of retransmission intervals; 4 s.
+    pub t2: Duration,
+    /// How long a message may stay in the network; 5 s.
+    pub t4: Duration,
+    /// Proxy INVITE transaction timeout; more than 3 minutes.
+    pub timer_c: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            t4: Duration::from_secs(5),
+            timer_c: Duration::from_secs(185),
+        }
+    }
+}
+
+/// Bounds, each with a refusal and a counter.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Devices per agent.
+    pub devices_per_agent: usize,
+    /// Held calls per agent.
+    pub held_per_agent: usize,
+    /// Message size in bytes.
+    pub message_bytes: usize,
+    /// Header lines per message.
+    pub headers: usize,
+    /// Server transactions per shard.
+    pub transactions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            devices_per_agent: 12,
+            held_per_agent: 8,
+            message_bytes: 65_536,
+            headers: 128,
+            transactions: 200_000,
+        }
+    }
+}

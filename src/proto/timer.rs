@@ -1,0 +1,125 @@
+//! The timers of one shard: one ordered queue, O(log n) to arm, cancel and fire.
+//!
+//! Time is an input: nothing here reads a clock. Names are RFC 3261's letters.
+//! Invariant: when nothing is in flight the queue holds only `Binding` and `Resolve` timers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::proto::BindingKey;
+use crate::proto::transaction::{ClientId, ServerId};
+
+/// A timer of a transaction (RFC 3261 §17 table 4, RFC 6026 §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Letter {
+    /// INVITE request retransmission, UDP only.
+    A,
+    /// INVITE transaction timeout.
+    B,
+    /// Wait for response retransmissions, INVITE client.
+    D,
+    /// Non-INVITE request retransmission, UDP only.
+    E,
+    /// Non-INVITE transaction timeout.
+    F,
+    /// INVITE response retransmission.
+    G,
+    /// Wait for the ACK.
+    H,
+    /// Wait for ACK retransmissions.
+    I,
+    /// Wait for non-INVITE request retransmissions.
+    J,
+    /// Wait for response retransmissions, non-INVITE client.
+    K,
+    /// Wait for accepted INVITE retransmissions (RFC 6026 §8.5).
+    L,
+    /// Wait for retransmissions of 2xx (RFC 6026 §8.4).
+    M,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// A binding's expiry or refresh push is due.
+    Binding(BindingKey),
+    /// A client transaction's timer.
+    Client(ClientId, Letter),
+    /// A context's own deadline (proxy: wake, probe, grace, Timer C), by the context's number.
+    Context(u64, ContextTimer),
+    /// An upstream node's DNS answer is stale.
+    Resolve(u16),
+    /// A server transaction's timer.
+    Server(ServerId, Letter),
+}
+
+/// A deadline of a response context or of one of its branches (the branch's index).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ContextTimer {
+    /// Timer C of a branch (RFC 3261 §16.6 step 11).
+    C(u16),
+    /// A live flow gave no 1xx: push as well.
+    Grace(u16),
+    /// A woken phone whose caller is gone may still come.
+    LateWake(u16),
+    /// A pinged flow gave no answer: push.
+    Probe(u16),
+    /// A held request other than INVITE must be answered.
+    Hold,
+    /// Another push may be tried.
+    Retry(u16),
+    /// A phone was not woken in time.
+    Wake(u16),
+}
+
+/// Names one armed timer, to cancel it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TimerKey {
+    at: Instant,
+    sequence: u64,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct TimerQueue {
+    armed: BTreeMap<TimerKey, Timer>,
+    sequence: u64,
+}
+
+impl TimerQueue {
+    /// Arms a timer and returns its name.
+    pub fn arm(&mut self, at: Instant, timer: Timer) -> TimerKey {
+        self.sequence += 1;
+        let key = TimerKey {
+            at,
+            sequence: self.sequence,
+        };
+        self.armed.insert(key, timer);
+        key
+    }
+
+    /// Cancels a timer; one that has fired already is ignored.
+    pub fn cancel(&mut self, key: TimerKey) {
+        self.armed.remove(&key);
+    }
+
+    /// Takes the earliest timer that is due.
+    pub fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        let (key, _) = self.armed.first_key_value()?;
+        if key.at > now {
+            return None;
+        }
+        self.armed.pop_first().map(|(_, timer)| timer)
+    }
+
+    /// Returns when the earliest timer is due.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.armed.first_key_value().map(|(key, _)| key.at)
+    }
+
+    /// Returns every armed timer, earliest first: for invariant checks.
+    pub fn iter(&self) -> impl Iterator<Item = (Instant, Timer)> + '_ {
+        self.armed.iter().map(|(key, timer)| (key.at, *timer))
+    }
+}
