@@ -82,6 +82,8 @@ pub struct ApnsConfig {
     pub url: String,
     /// An extra root to trust.
     pub ca_file: Option<PathBuf>,
+    /// The name that the certificate must carry and that SNI says, if not the URL's host.
+    pub server_name: Option<String>,
 }
 
 /// How we prove to Apple who we are.
@@ -120,6 +122,8 @@ pub struct FcmConfig {
     pub url: String,
     /// An extra root to trust.
     pub ca_file: Option<PathBuf>,
+    /// The name that the certificate must carry and that SNI says, if not the URL's host.
+    pub server_name: Option<String>,
 }
 
 /// `[admin]`.
