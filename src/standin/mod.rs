@@ -1,1 +1,15 @@
-//! SKELETON
+//! Stand-ins for the far ends, over real sockets: phones, Asterisk, APNs, FCM.
+//!
+//! `rouse demo`, the live tests and the benches talk to them; `serve` never does.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "stand-ins are peers of io: they own sockets, tasks and clocks"
+)]
+
+pub mod asterisk;
+pub mod call;
+pub mod error;
+pub mod phone;
+pub mod timeline;
