@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+pub mod aor;
 pub mod effects;
 pub mod event;
 pub mod flow;
@@ -20,6 +21,7 @@ pub mod push;
 pub mod registration;
 pub mod reject;
 pub mod settings;
+pub mod shard;
 pub mod sip;
 pub mod timer;
 pub mod transaction;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod params;
+pub mod wake;
 
 /// A push notification service (RFC 8599 §14.5; `apns.dev` is Linphone's name for the sandbox).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,6 +5,12 @@
 //! has a name in [`NoPush`].
 
 use crate::proto::push::{Pns, Prid};
+use crate::proto::sip::{Params, unescape};
+
+/// Longest token that is taken, in characters: FCM's are around 160, APNs' 64 to 200.
+const LONGEST_TOKEN: usize = 1024;
+/// Longest app name that is taken (a bundle id or a project id).
+const LONGEST_APP: usize = 155;
 
 /// A device's push parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +33,7 @@ pub struct PushParams {
 pub enum NoPush {
     /// It has no push parameters.
     Absent,
-    /// A capability query: a provider without a token (RFC 8599 §4.1).
+    /// A capability query: a provider without a token (RFC 8599 §4.1.1).
     Query,
     /// A push service that we do not speak.
     UnknownProvider,
@@ -48,5 +54,239 @@ impl NoPush {
             Self::BadToken => "bad-token",
             Self::BadParam => "bad-param",
         }
+    }
+}
+
+/// Whether a URI parameter is about pushes: it never leaves toward anybody but the device.
+#[must_use]
+pub fn is_push_param(name: &[u8]) -> bool {
+    name.get(..3)
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"pn-"))
+        || name.eq_ignore_ascii_case(b"app-id")
+}
+
+impl PushParams {
+    /// Reads the parameters of a Contact URI.
+    ///
+    /// # Errors
+    /// Why the device cannot be woken.
+    pub fn read(params: Params<'_>) -> Result<Self, NoPush> {
+        let text = |name: &str| {
+            params
+                .value(name)
+                .and_then(|value| String::from_utf8(unescape(value).into_owned()).ok())
+        };
+        if let Some(token) = text("pn-tok") {
+            return Self::read_legacy(text("pn-type"), text("app-id"), &token);
+        }
+        if params.get("pn-provider").is_none() {
+            return Err(if params.get("pn-prid").is_some() {
+                NoPush::UnknownProvider
+            } else {
+                NoPush::Absent
+            });
+        }
+        let Some(provider) = text("pn-provider") else {
+            return Err(NoPush::Query);
+        };
+        let Some(prid) = text("pn-prid") else {
+            return Err(NoPush::Query);
+        };
+        let param = text("pn-param");
+        match provider.to_ascii_lowercase().as_str() {
+            "apns" => Self::read_apns(Pns::Apns, param.as_deref(), &prid),
+            "apns.dev" => Self::read_apns(Pns::ApnsSandbox, param.as_deref(), &prid),
+            "fcm" => Self::read_fcm(param.as_deref().unwrap_or(""), &prid),
+            _ => Err(NoPush::UnknownProvider),
+        }
+    }
+
+    /// `app-id`, `pn-type`, `pn-tok`: `apple`, `ios`, `apns` with a bundle id; `google`,
+    /// `firebase`, `android`, `fcm` with a project.
+    fn read_legacy(kind: Option<String>, app: Option<String>, token: &str) -> Result<Self, NoPush> {
+        let kind = kind.unwrap_or_default().to_ascii_lowercase();
+        let app = app.unwrap_or_default();
+        match kind.as_str() {
+            "apple" | "ios" | "apns" => {
+                let pns = if app.ends_with(".dev") {
+                    Pns::ApnsSandbox
+                } else {
+                    Pns::Apns
+                };
+                let bundle = app
+                    .strip_suffix(".dev")
+                    .or_else(|| app.strip_suffix(".prod"));
+                Self::read_apns(pns, Some(bundle.unwrap_or(&app)), token)
+            }
+            "google" | "firebase" | "android" | "fcm" | "gcm" => Self::read_fcm(&app, token),
+            _ => Err(NoPush::UnknownProvider),
+        }
+    }
+
+    /// `TEAM.bundle.voip`, `TEAM.bundle`, `bundle.voip`, `TEAM.bundle.voip&remote` with tokens
+    /// `T`, `T:voip`, `A:voip&B:remote` in any order.
+    fn read_apns(pns: Pns, param: Option<&str>, prid: &str) -> Result<Self, NoPush> {
+        let param = param
+            .filter(|param| !param.is_empty())
+            .ok_or(NoPush::BadParam)?;
+        let (team, app) = split_apns_param(param).ok_or(NoPush::BadParam)?;
+        let mut voip = None;
+        let mut remote = None;
+        let mut plain = None;
+        for part in prid.split('&') {
+            let (token, service) = part.rsplit_once(':').unwrap_or((part, ""));
+            let token = apns_token(token).ok_or(NoPush::BadToken)?;
+            match service.to_ascii_lowercase().as_str() {
+                "voip" => voip = Some(token),
+                "remote" => remote = Some(token),
+                "" => plain = Some(token),
+                _ => return Err(NoPush::BadToken),
+            }
+        }
+        // One token without a service is for the service that pn-param names; VoIP if it names none.
+        let call_token = voip.or_else(|| plain.clone()).ok_or(NoPush::BadToken)?;
+        Ok(Self {
+            pns,
+            app,
+            team,
+            call_token,
+            alert_token: remote,
+        })
+    }
+
+    fn read_fcm(app: &str, token: &str) -> Result<Self, NoPush> {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b':' | b'.');
+        if token.is_empty() || token.len() > LONGEST_TOKEN || !token.bytes().all(is_token) {
+            return Err(NoPush::BadToken);
+        }
+        if !is_app(app) && !app.is_empty() {
+            return Err(NoPush::BadParam);
+        }
+        let token = Prid::new(token);
+        Ok(Self {
+            pns: Pns::Fcm,
+            app: app.into(),
+            team: None,
+            call_token: token.clone(),
+            alert_token: Some(token),
+        })
+    }
+}
+
+/// Splits `TEAM.bundle.voip&remote` into the team and the bundle id.
+fn split_apns_param(param: &str) -> Option<(Option<Box<str>>, Box<str>)> {
+    let first = param.split('&').next()?;
+    let bundle = first
+        .strip_suffix(".voip")
+        .or_else(|| first.strip_suffix(".remote"))
+        .unwrap_or(first);
+    // A team id is ten capitals and digits (Apple); a bundle id's first label is hardly ever so.
+    let (team, bundle) = match bundle.split_once('.') {
+        Some((team, rest)) if is_team(team) && !rest.is_empty() => (Some(team.into()), rest),
+        _ => (None, bundle),
+    };
+    is_app(bundle).then(|| (team, bundle.into()))
+}
+
+fn is_team(label: &str) -> bool {
+    label.len() >= 6
+        && label.len() <= 16
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+fn is_app(app: &str) -> bool {
+    !app.is_empty()
+        && app.len() <= LONGEST_APP
+        && !app.contains("..")
+        && app
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+fn apns_token(token: &str) -> Option<Prid> {
+    let is_hex = token.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_hex && !token.is_empty() && token.len() <= LONGEST_TOKEN).then(|| Prid::new(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::sip::Uri;
+
+    fn read(params: &str) -> Result<PushParams, NoPush> {
+        let uri = format!("sip:1001@h;{params}");
+        PushParams::read(Uri::parse(uri.as_bytes()).unwrap().params)
+    }
+
+    #[test]
+    fn the_forms_that_apps_send_are_read() {
+        let one = read("pn-provider=apns;pn-param=DEF123GHIJ.com.example.app.voip;pn-prid=00aaBB")
+            .unwrap();
+        assert_eq!(
+            (one.pns, &*one.app, one.team.as_deref()),
+            (Pns::Apns, "com.example.app", Some("DEF123GHIJ"))
+        );
+        assert_eq!(one.call_token.expose(), "00aaBB");
+        assert_eq!(one.alert_token, None);
+        let two = read(
+            "pn-provider=apns.dev;pn-param=DEF123GHIJ.com.example.app.voip&remote;\
+             pn-prid=00AA:voip&11BB:remote",
+        )
+        .unwrap();
+        assert_eq!(
+            (two.pns, two.call_token.expose()),
+            (Pns::ApnsSandbox, "00AA")
+        );
+        assert_eq!(two.alert_token.unwrap().expose(), "11BB");
+        let escaped = read("pn-provider=apns;pn-param=T12345.app;pn-prid=AAAA%3Avoip").unwrap();
+        assert_eq!(escaped.call_token.expose(), "AAAA");
+        let fcm = read("pn-provider=fcm;pn-param=my-project;pn-prid=ab_c-D:APA91b").unwrap();
+        assert_eq!(
+            (fcm.pns, &*fcm.app, fcm.call_token.expose()),
+            (Pns::Fcm, "my-project", "ab_c-D:APA91b")
+        );
+        let legacy = read("app-id=com.example.app;pn-type=apple;pn-tok=00AA").unwrap();
+        assert_eq!((legacy.pns, &*legacy.app), (Pns::Apns, "com.example.app"));
+        let legacy = read("app-id=929724111839;pn-type=firebase;pn-tok=xyz:1").unwrap();
+        assert_eq!((legacy.pns, &*legacy.app), (Pns::Fcm, "929724111839"));
+    }
+
+    #[test]
+    fn every_other_form_has_its_reason() {
+        for (params, reason) in [
+            ("transport=tcp", NoPush::Absent),
+            ("pn-provider", NoPush::Query),
+            ("pn-provider=apns", NoPush::Query),
+            (
+                "pn-provider=acme;pn-prid=1;pn-param=x",
+                NoPush::UnknownProvider,
+            ),
+            ("pn-provider=apns;pn-prid=00", NoPush::BadParam),
+            (
+                "pn-provider=apns;pn-prid=..%2f..;pn-param=T12345.app",
+                NoPush::BadToken,
+            ),
+            (
+                "pn-provider=apns;pn-prid=00:carrier;pn-param=T12345.app",
+                NoPush::BadToken,
+            ),
+            (
+                "pn-provider=fcm;pn-prid=a%0d%0ab;pn-param=p",
+                NoPush::BadToken,
+            ),
+            ("pn-provider=fcm;pn-prid=a;pn-param=p%22", NoPush::BadParam),
+        ] {
+            assert_eq!(read(params).unwrap_err(), reason, "{params}");
+        }
+        let long = format!("pn-provider=fcm;pn-param=p;pn-prid={}", "a".repeat(10_240));
+        assert_eq!(read(&long).unwrap_err(), NoPush::BadToken);
+    }
+
+    #[test]
+    fn push_parameters_are_known_by_their_names() {
+        assert!(is_push_param(b"pn-prid") && is_push_param(b"PN-TOK") && is_push_param(b"app-id"));
+        assert!(!is_push_param(b"transport") && !is_push_param(b"pn"));
     }
 }

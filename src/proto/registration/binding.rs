@@ -1,9 +1,13 @@
 //! A binding: one device of an agent, and how it is reached (RFC 3261 §10, RFC 5626 §6).
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use crate::proto::push::params::PushParams;
-use crate::proto::{BindingKey, Flow};
+use crate::proto::sip::NameAddr;
+use crate::proto::timer::TimerKey;
+use crate::proto::{BindingId, BindingKey, Flow};
 
 /// A binding as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,4 +36,77 @@ pub struct StoredBinding {
     pub expires_unix: u64,
     /// When it last registered, milliseconds since the Unix epoch.
     pub registered_ms: u64,
+}
+
+/// A binding as a shard keeps it.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Its number.
+    pub id: BindingId,
+    /// The value of the Contact header as the device sent it, without `expires`.
+    pub contact: Bytes,
+    /// `+sip.instance`, unquoted.
+    pub instance: Option<Box<str>>,
+    /// `reg-id` (RFC 5626 §4.2).
+    pub reg_id: Option<u32>,
+    /// How to wake it.
+    pub push: Option<Box<PushParams>>,
+    /// The flow of its last REGISTER: where it was last, open or not.
+    pub last_flow: Flow,
+    /// Whether that flow may still carry a request.
+    pub is_flow_open: bool,
+    /// When something was last heard on the flow; `None` since a restart.
+    pub last_heard: Option<Instant>,
+    /// The Call-ID of its last REGISTER.
+    pub call_id: Box<str>,
+    /// When it ends.
+    pub expires: Instant,
+    /// When it last registered, milliseconds since the Unix epoch.
+    pub registered_ms: u64,
+    /// Its armed expiry.
+    pub timer: Option<TimerKey>,
+    /// The Contact's q-value in thousandths (RFC 3261 §20.10).
+    pub q: u16,
+}
+
+impl Binding {
+    /// The flow on which it may be reached now.
+    #[must_use]
+    pub fn flow(&self) -> Option<Flow> {
+        self.is_flow_open.then_some(self.last_flow)
+    }
+
+    /// The URI of its Contact.
+    #[must_use]
+    pub fn contact_uri(&self) -> &[u8] {
+        NameAddr::parse(&self.contact).map_or(&[][..], |address| address.uri)
+    }
+}
+
+/// The identity of a device (RFC 5626 §4.1, RFC 8599 §4.1): its instance and reg-id, else its push
+/// token, else its Contact URI.
+#[must_use]
+pub fn device_identity(
+    instance: Option<&str>,
+    reg_id: Option<u32>,
+    push: Option<&PushParams>,
+    contact_uri: &[u8],
+) -> Vec<u8> {
+    match (instance, push) {
+        (Some(instance), _) => {
+            let mut identity = format!("instance {instance}").into_bytes();
+            if let Some(reg_id) = reg_id {
+                identity.extend_from_slice(format!(" {reg_id}").as_bytes());
+            }
+            identity
+        }
+        (None, Some(push)) => format!(
+            "prid {} {} {}",
+            push.pns.label(),
+            push.app,
+            push.call_token.expose()
+        )
+        .into_bytes(),
+        (None, None) => [b"contact ".as_slice(), contact_uri].concat(),
+    }
 }

@@ -1,3 +1,7 @@
-//! Registration: relaying REGISTER (RFC 3261 §10), keeping bindings, flows (RFC 5626), Path
-//! (RFC 3327).
+//! Registration: relaying REGISTER (RFC 3261 §10, RFC 3327), keeping bindings and their flows
+//! (RFC 5626).
+
 pub mod binding;
+pub mod flow;
+pub mod location;
+pub mod relay;

@@ -1,0 +1,233 @@
+//! Upstream groups as one shard sees them: which serves a domain, whom it trusts, and where its
+//! nodes are after DNS (RFC 3263).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::proto::effects::Effects;
+use crate::proto::settings::{Listener, Node, Settings};
+use crate::proto::sip::Host;
+use crate::proto::timer::Timer;
+use crate::proto::{Destination, Event, FlowId, Hop, ListenerId, Output, Transport};
+
+/// How long a node that failed is tried last.
+const PENALTY: Duration = Duration::from_secs(30);
+/// How soon a failed resolution is tried again.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Where a request toward an upstream goes, and the listener that stands for us there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamHop {
+    /// The node's index, or `flow::NO_NODE`.
+    pub node: u16,
+    /// Where to.
+    pub to: Destination,
+    /// The transport.
+    pub transport: Transport,
+    /// Our address there.
+    pub listener: ListenerId,
+}
+
+/// All groups.
+#[derive(Debug)]
+pub struct Upstreams {
+    settings: Arc<Settings>,
+    nodes: Vec<NodeState>,
+}
+
+#[derive(Debug, Default)]
+struct NodeState {
+    hops: Vec<Hop>,
+    penalty_until: Option<Instant>,
+}
+
+impl Upstreams {
+    /// Groups whose named nodes have no address yet.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>) -> Self {
+        let count = settings.upstreams.iter().map(|upstream| upstream.nodes.len()).sum();
+        let nodes = std::iter::repeat_with(NodeState::default).take(count).collect();
+        Self { settings, nodes }
+    }
+
+    /// Finds the addresses of all nodes: literal ones at once, names through DNS.
+    pub fn start(&mut self, fx: &mut Effects<'_>) {
+        let settings = self.settings.clone();
+        for node in settings.upstreams.iter().flat_map(|upstream| &upstream.nodes) {
+            match literal(node) {
+                Some(hop) => {
+                    if let Some(state) = self.nodes.get_mut(usize::from(node.index)) {
+                        state.hops = vec![hop];
+                    }
+                }
+                None => fx.output(Output::Resolve { node: node.index }),
+            }
+        }
+    }
+
+    /// DNS answered. An empty answer keeps the last good one.
+    pub fn on_resolved(&mut self, fx: &mut Effects<'_>, node: u16, hops: Vec<Hop>, ttl: Duration) {
+        fx.event(Event::NodeResolved { node, hops: hops.len() });
+        let again = if hops.is_empty() { RESOLVE_AGAIN } else { ttl.max(RESOLVE_AGAIN) };
+        if let Some(state) = self.nodes.get_mut(usize::from(node))
+            && !hops.is_empty()
+        {
+            state.hops = hops;
+        }
+        fx.arm(again, Timer::Resolve(node));
+    }
+
+    /// A node gave no answer: others of its group come first for a time.
+    pub fn penalise(&mut self, now: Instant, node: u16) {
+        if let Some(state) = self.nodes.get_mut(usize::from(node)) {
+            state.penalty_until = Some(now + PENALTY);
+        }
+    }
+
+    /// A node answered.
+    pub fn absolve(&mut self, node: u16) {
+        if let Some(state) = self.nodes.get_mut(usize::from(node)) {
+            state.penalty_until = None;
+        }
+    }
+
+    /// The group that serves a domain, and the domain's canonical form: empty for our own
+    /// addresses, so that an agent is the same by whichever of them the app reaches us.
+    #[must_use]
+    pub fn of_domain(&self, host: Host<'_>) -> Option<(u16, Box<str>)> {
+        let name = host_text(host)?;
+        let upstreams = &self.settings.upstreams;
+        let serves = |wanted: &str| {
+            upstreams.iter().position(|u| u.domains.iter().any(|domain| **domain == *wanted))
+        };
+        if let Some(index) = serves(&name) {
+            return Some((u16::try_from(index).ok()?, name));
+        }
+        let is_own = self.is_own_host(host);
+        let index = match serves("*") {
+            Some(index) => index,
+            None if is_own && upstreams.len() == 1 => 0,
+            None => return None,
+        };
+        let domain = if is_own { "".into() } else { name };
+        Some((u16::try_from(index).ok()?, domain))
+    }
+
+    /// Whether a host is one of our own addresses.
+    #[must_use]
+    pub fn is_own_host(&self, host: Host<'_>) -> bool {
+        self.settings.listeners.iter().any(|listener| match host {
+            Host::Address(address) => {
+                listener.address.ip() == address
+                    || parse_ip(&listener.advertise_host) == Some(address)
+            }
+            Host::Name(name) => listener.advertise_host.as_bytes().eq_ignore_ascii_case(name),
+        })
+    }
+
+    /// The group that trusts an address.
+    #[must_use]
+    pub fn trusting(&self, address: IpAddr) -> Option<u16> {
+        let canonical = address.to_canonical();
+        let trusts = |net: &ipnet::IpNet| net.contains(&canonical) || net.contains(&address);
+        let index = self.settings.upstreams.iter().position(|u| u.trust.iter().any(trusts))?;
+        u16::try_from(index).ok()
+    }
+
+    /// Where a group is reached: its nodes in order, those that failed lately last.
+    #[must_use]
+    pub fn hops(&self, now: Instant, upstream: u16) -> Vec<UpstreamHop> {
+        let Some(group) = self.settings.upstreams.get(usize::from(upstream)) else {
+            return Vec::new();
+        };
+        let mut healthy = Vec::new();
+        let mut penalised = Vec::new();
+        for node in &group.nodes {
+            let Some(state) = self.nodes.get(usize::from(node.index)) else { continue };
+            let list = match state.penalty_until {
+                Some(until) if until > now => &mut penalised,
+                Some(_) | None => &mut healthy,
+            };
+            list.extend(state.hops.iter().filter_map(|hop| self.upstream_hop(node.index, hop)));
+        }
+        healthy.append(&mut penalised);
+        healthy
+    }
+
+    /// Where a node is reached.
+    #[must_use]
+    pub fn node_hop(&self, node: u16) -> Option<UpstreamHop> {
+        let hop = self.nodes.get(usize::from(node))?.hops.first()?;
+        self.upstream_hop(node, hop)
+    }
+
+    /// The node at an address, if it is one.
+    #[must_use]
+    pub fn node_at(&self, upstream: u16, address: std::net::SocketAddr) -> Option<u16> {
+        let group = self.settings.upstreams.get(usize::from(upstream))?;
+        group.nodes.iter().map(|node| node.index).find(|node| {
+            self.nodes
+                .get(usize::from(*node))
+                .is_some_and(|state| state.hops.iter().any(|hop| hop.address == address))
+        })
+    }
+
+    /// The way to an address of an upstream's own.
+    #[must_use]
+    pub fn upstream_hop(&self, node: u16, hop: &Hop) -> Option<UpstreamHop> {
+        let listener = self.listener(hop.transport, hop.address.ip())?;
+        let to = match hop.transport {
+            Transport::Udp => {
+                Destination::Flow(FlowId::Datagram { listener, remote: hop.address })
+            }
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                Destination::Hop(hop.clone())
+            }
+        };
+        Some(UpstreamHop { node, to, transport: hop.transport, listener })
+    }
+
+    /// The listener that stands for us toward an address: of that transport and family; for a
+    /// stream transport that we do not listen on, any of that family.
+    fn listener(&self, transport: Transport, address: IpAddr) -> Option<ListenerId> {
+        let fits_family = |listener: &Listener| listener.address.is_ipv4() == address.is_ipv4();
+        let find = |wanted: &dyn Fn(&Listener) -> bool| {
+            let at = self.settings.listeners.iter().position(|l| fits_family(l) && wanted(l))?;
+            u16::try_from(at).ok().map(ListenerId)
+        };
+        let exact = find(&|listener| listener.transport == transport);
+        if transport.is_reliable() { exact.or_else(|| find(&|_| true)) } else { exact }
+    }
+
+    /// A listener's settings.
+    #[must_use]
+    pub fn listener_settings(&self, id: ListenerId) -> Option<&Listener> {
+        self.settings.listeners.get(usize::from(id.0))
+    }
+}
+
+/// A host as text: a name in lower case, an address without brackets.
+#[must_use]
+pub fn host_text(host: Host<'_>) -> Option<Box<str>> {
+    match host {
+        Host::Address(address) => Some(address.to_string().into()),
+        Host::Name(name) => {
+            let name = std::str::from_utf8(name).ok()?;
+            Some(name.trim_end_matches('.').to_ascii_lowercase().into())
+        }
+    }
+}
+
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// The hop of a node whose host is an address.
+fn literal(node: &Node) -> Option<Hop> {
+    let address = parse_ip(&node.host)?;
+    let transport = node.transport.unwrap_or(Transport::Udp);
+    let port = node.port.unwrap_or_else(|| transport.default_port());
+    let server_name = matches!(transport, Transport::Tls).then(|| node.host.clone());
+    Some(Hop { transport, address: (address, port).into(), server_name })
+}

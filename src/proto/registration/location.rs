@@ -1,0 +1,224 @@
+//! The location service of one shard (RFC 3261 §10.2): agents, their bindings, and the flows that
+//! those are reached on.
+//!
+//! Invariants: every open flow of a binding is in `flows`; every flow in `flows` has a binding;
+//! an agent without bindings is gone; a binding without a push token has an open flow.
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+use smallvec::SmallVec;
+
+use crate::proto::aor::Aor;
+use crate::proto::registration::binding::Binding;
+use crate::proto::{AorId, BindingId, BindingKey, FlowId};
+
+/// An agent with at least one binding.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Its name.
+    pub aor: Aor,
+    /// The upstream group it registers with, by its index.
+    pub upstream: u16,
+    /// Its devices, in the order in which they first registered.
+    pub bindings: SmallVec<[Binding; 1]>,
+}
+
+impl Agent {
+    /// The binding of that number.
+    #[must_use]
+    pub fn binding(&self, id: BindingId) -> Option<&Binding> {
+        self.bindings.iter().find(|binding| binding.id == id)
+    }
+}
+
+/// The location service.
+#[derive(Debug, Default)]
+pub struct LocationService {
+    agents: HashMap<AorId, Agent, RandomState>,
+    /// Agents by the hash of their user, for requests that name no number.
+    users: HashMap<u32, SmallVec<[AorId; 1]>, RandomState>,
+    /// Who is reached on a flow.
+    flows: HashMap<FlowId, SmallVec<[BindingKey; 1]>, RandomState>,
+}
+
+/// What a change of bindings did to a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowChange {
+    /// Its first binding.
+    Bound(FlowId),
+    /// Its last binding left.
+    Unbound(FlowId),
+}
+
+impl LocationService {
+    /// The agent of that number.
+    #[must_use]
+    pub fn agent(&self, id: AorId) -> Option<&Agent> {
+        self.agents.get(&id)
+    }
+
+    /// The agents of an upstream with that user, whatever their domain.
+    pub fn agents_of_user<'l>(
+        &'l self,
+        upstream: u16,
+        user: &'l str,
+    ) -> impl Iterator<Item = AorId> + 'l {
+        self.users
+            .get(&crate::proto::aor::user_hash(user.as_bytes()))
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(move |id| {
+                self.agent(*id)
+                    .is_some_and(|a| a.upstream == upstream && *a.aor.user == *user)
+            })
+    }
+
+    /// The binding of that name.
+    #[must_use]
+    pub fn binding(&self, key: BindingKey) -> Option<&Binding> {
+        self.agent(key.aor)?.binding(key.binding)
+    }
+
+    /// The binding of that name, to change what is not indexed: not its flow.
+    pub fn binding_mut(&mut self, key: BindingKey) -> Option<&mut Binding> {
+        self.agents
+            .get_mut(&key.aor)?
+            .bindings
+            .iter_mut()
+            .find(|binding| binding.id == key.binding)
+    }
+
+    /// The bindings reached on a flow.
+    #[must_use]
+    pub fn on_flow(&self, flow: FlowId) -> SmallVec<[BindingKey; 1]> {
+        self.flows.get(&flow).cloned().unwrap_or_default()
+    }
+
+    /// The bindings of the same device: those that share its instance-id (RFC 5626 §4.1), itself
+    /// included.
+    #[must_use]
+    pub fn same_device(&self, key: BindingKey) -> SmallVec<[BindingKey; 2]> {
+        let Some(agent) = self.agent(key.aor) else {
+            return SmallVec::new();
+        };
+        let instance = agent
+            .binding(key.binding)
+            .and_then(|binding| binding.instance.as_deref());
+        agent
+            .bindings
+            .iter()
+            .filter(|b| {
+                b.id == key.binding || (instance.is_some() && b.instance.as_deref() == instance)
+            })
+            .map(|binding| BindingKey {
+                aor: key.aor,
+                binding: binding.id,
+            })
+            .collect()
+    }
+
+    /// Adds a binding or replaces the one of the same number.
+    pub fn put(
+        &mut self,
+        aor: &Aor,
+        upstream: u16,
+        binding: Binding,
+    ) -> (Option<Binding>, SmallVec<[FlowChange; 2]>) {
+        let id = aor.id();
+        let key = BindingKey {
+            aor: id,
+            binding: binding.id,
+        };
+        let agent = self.agents.entry(id).or_insert_with(|| {
+            self.users.entry((id.0 >> 32) as u32).or_default().push(id);
+            Agent {
+                aor: aor.clone(),
+                upstream,
+                bindings: SmallVec::new(),
+            }
+        });
+        agent.upstream = upstream;
+        let new_flow = binding.flow().map(|flow| flow.id);
+        let old = match agent.bindings.iter_mut().find(|old| old.id == binding.id) {
+            Some(place) => Some(std::mem::replace(place, binding)),
+            None => {
+                agent.bindings.push(binding);
+                None
+            }
+        };
+        let old_flow = old.as_ref().and_then(Binding::flow).map(|flow| flow.id);
+        (old, self.move_flow(key, old_flow, new_flow))
+    }
+
+    /// Takes a binding out.
+    pub fn remove(&mut self, key: BindingKey) -> Option<(Aor, Binding, Option<FlowChange>)> {
+        let agent = self.agents.get_mut(&key.aor)?;
+        let at = agent
+            .bindings
+            .iter()
+            .position(|binding| binding.id == key.binding)?;
+        let binding = agent.bindings.remove(at);
+        let aor = agent.aor.clone();
+        if agent.bindings.is_empty() {
+            self.agents.remove(&key.aor);
+            let hash = (key.aor.0 >> 32) as u32;
+            if let Some(ids) = self.users.get_mut(&hash) {
+                ids.retain(|id| *id != key.aor);
+                if ids.is_empty() {
+                    self.users.remove(&hash);
+                }
+            }
+        }
+        let change = self
+            .move_flow(key, binding.flow().map(|flow| flow.id), None)
+            .pop();
+        Some((aor, binding, change))
+    }
+
+    /// Marks the binding's flow as gone.
+    pub fn close_flow(&mut self, key: BindingKey) -> Option<FlowChange> {
+        let binding = self.binding_mut(key)?;
+        let flow = binding.flow()?.id;
+        binding.is_flow_open = false;
+        self.move_flow(key, Some(flow), None).pop()
+    }
+
+    /// How many bindings there are, and how many of them have an open flow.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let all = self.agents.values().map(|agent| agent.bindings.len()).sum();
+        let awake = self.flows.values().map(SmallVec::len).sum();
+        (all, awake)
+    }
+
+    fn move_flow(
+        &mut self,
+        key: BindingKey,
+        old: Option<FlowId>,
+        new: Option<FlowId>,
+    ) -> SmallVec<[FlowChange; 2]> {
+        let mut changes = SmallVec::new();
+        if old == new {
+            return changes;
+        }
+        if let Some(new) = new {
+            let keys = self.flows.entry(new).or_default();
+            if keys.is_empty() {
+                changes.push(FlowChange::Bound(new));
+            }
+            keys.push(key);
+        }
+        if let Some(old) = old
+            && let Some(keys) = self.flows.get_mut(&old)
+        {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.flows.remove(&old);
+                changes.push(FlowChange::Unbound(old));
+            }
+        }
+        changes
+    }
+}

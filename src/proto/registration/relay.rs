@@ -1,0 +1,450 @@
+//! Relaying one REGISTER (RFC 3261 §10, RFC 3327, RFC 8599 §5.6.1).
+//!
+//! The phone's Contact becomes ours on the way up and its own again on the way down; what the
+//! upstream granted becomes changes of bindings. Pure: who sends, stores and answers is the
+//! proxy's business.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::proto::aor::{Aor, CONTACT_PARAM};
+use crate::proto::push::params::{NoPush, PushParams};
+use crate::proto::registration::binding::device_identity;
+use crate::proto::registration::location::Agent;
+use crate::proto::reject::Reject;
+use crate::proto::settings::ContactMode;
+use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape, unquote};
+use crate::proto::{AorId, BindingId};
+
+/// What a REGISTER asks when it names no time (RFC 3261 §10.2.1.1 leaves it to the registrar).
+const DEFAULT_EXPIRES: u32 = 3600;
+
+/// One REGISTER on its way.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// Whose.
+    pub aor: Aor,
+    /// The upstream group.
+    pub upstream: u16,
+    /// How that group sees devices.
+    pub mode: ContactMode,
+    /// What it asks.
+    pub ask: Ask,
+}
+
+/// What a REGISTER asks.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Nothing: which bindings are there?
+    Query,
+    /// Remove all bindings (`Contact: *`).
+    RemoveAll,
+    /// Add, refresh or remove these devices.
+    Devices(SmallVec<[DeviceAsk; 1]>),
+}
+
+/// What a REGISTER asks for one Contact.
+#[derive(Clone, Debug)]
+pub struct DeviceAsk {
+    /// Its number.
+    pub id: BindingId,
+    /// The Contact's value without `expires`.
+    pub contact: Bytes,
+    /// `+sip.instance`.
+    pub instance: Option<Box<str>>,
+    /// `reg-id`.
+    pub reg_id: Option<u32>,
+    /// How to wake it, or why not.
+    pub push: Result<PushParams, NoPush>,
+    /// q in thousandths.
+    pub q: u16,
+    /// For how long, seconds; 0 removes it.
+    pub expires: u32,
+}
+
+/// What the upstream is sent instead of the phone's Contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamContacts {
+    /// The request's own Contact lines, as they are.
+    AsSent,
+    /// These values and this Expires.
+    Ours {
+        /// Contact values.
+        values: SmallVec<[String; 1]>,
+        /// Seconds.
+        expires: u32,
+    },
+}
+
+impl Relay {
+    /// Reads a REGISTER for an agent of an upstream.
+    ///
+    /// # Errors
+    /// The refusal if it cannot be read.
+    pub fn read(
+        request: &Message,
+        aor: Aor,
+        upstream: u16,
+        mode: ContactMode,
+    ) -> Result<Self, Reject> {
+        let header_expires = request.expires().map_err(|_| Reject::Malformed)?;
+        let mut devices = SmallVec::new();
+        let mut is_star = false;
+        for contact in request.contacts() {
+            match contact.map_err(|_| Reject::Malformed)? {
+                Contact::Star => is_star = true,
+                Contact::Address(address) => {
+                    devices.push(DeviceAsk::read(&address, header_expires, aor.id())?);
+                }
+            }
+        }
+        // RFC 3261 §10.3 step 6: the wildcard goes with Expires: 0 and with nothing else.
+        if is_star && (header_expires != Some(0) || !devices.is_empty()) {
+            return Err(Reject::Malformed);
+        }
+        let ask = match (is_star, devices.is_empty()) {
+            (true, _) => Ask::RemoveAll,
+            (false, true) => Ask::Query,
+            (false, false) => Ask::Devices(devices),
+        };
+        Ok(Self {
+            aor,
+            upstream,
+            mode,
+            ask,
+        })
+    }
+
+    /// Whether it asks to be reachable.
+    #[must_use]
+    pub fn adds(&self) -> bool {
+        match &self.ask {
+            Ask::Query | Ask::RemoveAll => false,
+            Ask::Devices(devices) => devices.iter().any(|device| device.expires > 0),
+        }
+    }
+
+    /// The Contact that the upstream is sent, at this address of ours (`host:port` with transport
+    /// parameter if it needs one). `others` is the longest time, in seconds, that a device not
+    /// named in this REGISTER stays.
+    #[must_use]
+    pub fn upstream_contacts(
+        &self,
+        our_address: &str,
+        least: Duration,
+        others: Option<u32>,
+    ) -> UpstreamContacts {
+        let devices = match &self.ask {
+            Ask::Query => return UpstreamContacts::AsSent,
+            // The wildcard would take the agent's one contact: right, all devices go.
+            Ask::RemoveAll => return UpstreamContacts::AsSent,
+            Ask::Devices(devices) => devices,
+        };
+        let longest = devices
+            .iter()
+            .map(|device| device.expires)
+            .max()
+            .unwrap_or(0);
+        let least = u32::try_from(least.as_secs()).unwrap_or(u32::MAX);
+        let aor = self.aor.id();
+        let user = self.escaped_user();
+        let mut values = SmallVec::new();
+        match self.mode {
+            ContactMode::Agent => {
+                // One device leaving must not take the agent's others with it.
+                let expires = if longest > 0 {
+                    longest.max(least)
+                } else {
+                    others.unwrap_or(0)
+                };
+                values.push(format!(
+                    "<sip:{user}@{our_address};{CONTACT_PARAM}={:016x}>",
+                    aor.0
+                ));
+                UpstreamContacts::Ours { values, expires }
+            }
+            ContactMode::Device => {
+                for device in devices {
+                    values.push(format!(
+                        "<sip:{user}@{our_address};{CONTACT_PARAM}={:016x}.{:016x}>;expires={}",
+                        aor.0,
+                        device.id.0,
+                        if device.expires > 0 {
+                            device.expires.max(least)
+                        } else {
+                            0
+                        },
+                    ));
+                }
+                let expires = if longest > 0 { longest.max(least) } else { 0 };
+                UpstreamContacts::Ours { values, expires }
+            }
+            ContactMode::Path => {
+                for device in devices {
+                    values.push(device.without_push(least));
+                }
+                let expires = if longest > 0 { longest.max(least) } else { 0 };
+                UpstreamContacts::Ours { values, expires }
+            }
+        }
+    }
+
+    /// What the upstream granted a device, in seconds, by its 2xx.
+    #[must_use]
+    pub fn granted(&self, response: &Message, device: &DeviceAsk) -> u32 {
+        if device.expires == 0 {
+            return 0;
+        }
+        let ours = response
+            .contacts()
+            .flatten()
+            .find_map(|contact| match contact {
+                Contact::Star => None,
+                Contact::Address(address) => self.is_ours(&address, device).then_some(address),
+            });
+        let by_contact = ours.and_then(|address| number(address.params.value("expires")?));
+        let granted = by_contact
+            .or_else(|| response.expires().ok().flatten())
+            .unwrap_or(device.expires);
+        // A device that cannot be woken chose its time for its NAT's sake: it keeps its rhythm.
+        if device.push.is_err() {
+            granted.min(device.expires)
+        } else {
+            granted
+        }
+    }
+
+    /// The Contact values of the 2xx to the phone: its own, as it sent them.
+    #[must_use]
+    pub fn phone_contacts(&self, granted: &[(BindingId, u32)]) -> SmallVec<[Vec<u8>; 1]> {
+        let devices = match &self.ask {
+            Ask::Query | Ask::RemoveAll => return SmallVec::new(),
+            Ask::Devices(devices) => devices,
+        };
+        devices
+            .iter()
+            .filter_map(|device| {
+                let (_, expires) = granted
+                    .iter()
+                    .find(|(id, expires)| *id == device.id && *expires > 0)?;
+                Some(
+                    [
+                        &device.contact[..],
+                        format!(";expires={expires}").as_bytes(),
+                    ]
+                    .concat(),
+                )
+            })
+            .collect()
+    }
+
+    /// The longest time, in seconds, that devices of the agent stay which this REGISTER does not
+    /// name.
+    #[must_use]
+    pub fn others_stay(&self, agent: Option<&Agent>, now: std::time::Instant) -> Option<u32> {
+        let named = |id: BindingId| match &self.ask {
+            Ask::Query | Ask::RemoveAll => false,
+            Ask::Devices(devices) => devices.iter().any(|device| device.id == id),
+        };
+        let stay = agent?
+            .bindings
+            .iter()
+            .filter(|binding| !named(binding.id))
+            .map(|binding| binding.expires.saturating_duration_since(now).as_secs())
+            .max()?;
+        Some(u32::try_from(stay).unwrap_or(u32::MAX)).filter(|stay| *stay > 0)
+    }
+
+    fn is_ours(&self, address: &NameAddr<'_>, device: &DeviceAsk) -> bool {
+        let Ok(uri) = address.parse_uri() else {
+            return false;
+        };
+        match self.mode {
+            ContactMode::Agent | ContactMode::Device => {
+                let Some(value) = uri.params.value(CONTACT_PARAM) else {
+                    return false;
+                };
+                match crate::proto::aor::parse_contact_param(value) {
+                    Some((aor, None)) => aor == self.aor.id(),
+                    Some((aor, Some(id))) => aor == self.aor.id() && id == device.id,
+                    None => false,
+                }
+            }
+            ContactMode::Path => NameAddr::parse(&device.contact)
+                .ok()
+                .and_then(|own| own.parse_uri().ok())
+                .is_some_and(|own| {
+                    own.user == uri.user && own.host == uri.host && own.port == uri.port
+                }),
+        }
+    }
+
+    /// The user as a URI may carry it (RFC 3261 §25.1).
+    fn escaped_user(&self) -> String {
+        escape_user(&self.aor.user)
+    }
+}
+
+impl DeviceAsk {
+    fn read(
+        address: &NameAddr<'_>,
+        header_expires: Option<u32>,
+        aor: AorId,
+    ) -> Result<Self, Reject> {
+        let uri = address.parse_uri().map_err(|_| Reject::Malformed)?;
+        let push = PushParams::read(uri.params);
+        let instance = address
+            .params
+            .value("+sip.instance")
+            .and_then(|value| String::from_utf8(unquote(value).into_owned()).ok())
+            .map(|value| value.trim_matches(['<', '>']).into());
+        let reg_id = address.params.value("reg-id").and_then(number);
+        let own = address
+            .params
+            .value("expires")
+            .map(|v| number(v).ok_or(Reject::Malformed));
+        let expires = own
+            .transpose()?
+            .or(header_expires)
+            .unwrap_or(DEFAULT_EXPIRES);
+        let identity =
+            device_identity(instance.as_deref(), reg_id, push.as_ref().ok(), address.uri);
+        Ok(Self {
+            id: BindingId::of(aor, &identity),
+            contact: strip_expires(address),
+            instance,
+            reg_id,
+            push,
+            q: q_value(address.params.value("q")),
+            expires,
+        })
+    }
+
+    /// The Contact for an upstream that sees the phone's own: without what is about pushes.
+    fn without_push(&self, least: u32) -> String {
+        let Ok(address) = NameAddr::parse(&self.contact) else {
+            return String::new();
+        };
+        let uri = match Uri::parse(address.uri) {
+            Ok(uri) => uri.without_params(crate::proto::push::params::is_push_param),
+            Err(_) => address.uri.to_vec(),
+        };
+        let expires = if self.expires > 0 {
+            self.expires.max(least)
+        } else {
+            0
+        };
+        let mut value = format!("<{}>", String::from_utf8_lossy(&uri));
+        for (name, text) in address.params.iter() {
+            value.push(';');
+            value.push_str(&String::from_utf8_lossy(name));
+            if let Some(text) = text {
+                value.push('=');
+                value.push_str(&String::from_utf8_lossy(text));
+            }
+        }
+        value.push_str(&format!(";expires={expires}"));
+        value
+    }
+}
+
+/// The agent that a REGISTER is for: the user of its To.
+///
+/// # Errors
+/// The refusal if To names none.
+pub fn user_of(address: &NameAddr<'_>) -> Result<Box<str>, Reject> {
+    let uri = address.parse_uri().map_err(|_| Reject::Malformed)?;
+    let user = uri.user.ok_or(Reject::Malformed)?;
+    let user = unescape(user).into_owned();
+    if user.is_empty() || user.len() > 256 || user.iter().any(u8::is_ascii_control) {
+        return Err(Reject::Malformed);
+    }
+    String::from_utf8(user)
+        .map(String::into_boxed_str)
+        .map_err(|_| Reject::Malformed)
+}
+
+/// Escapes what may not stand in a URI's user part.
+#[must_use]
+pub fn escape_user(user: &str) -> String {
+    let mut escaped = String::with_capacity(user.len());
+    for byte in user.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,/".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// Writes a Contact's value without its `expires`.
+fn strip_expires(address: &NameAddr<'_>) -> Bytes {
+    if address.params.get("expires").is_none() && address.raw.starts_with(b"<") {
+        return Bytes::copy_from_slice(address.raw);
+    }
+    let mut value = Vec::with_capacity(address.raw.len() + 2);
+    if let Some(display) = address.display {
+        value.extend_from_slice(display);
+        value.push(b' ');
+    }
+    value.push(b'<');
+    value.extend_from_slice(address.uri);
+    value.push(b'>');
+    for (name, text) in address.params.iter() {
+        if name.eq_ignore_ascii_case(b"expires") {
+            continue;
+        }
+        value.push(b';');
+        value.extend_from_slice(name);
+        if let Some(text) = text {
+            value.push(b'=');
+            value.extend_from_slice(text);
+        }
+    }
+    value.into()
+}
+
+/// A q-value in thousandths; 1.0 if there is none or it cannot be read.
+fn q_value(value: Option<&[u8]>) -> u16 {
+    let parsed = value.and_then(|v| std::str::from_utf8(v).ok()?.trim().parse::<f32>().ok());
+    match parsed {
+        Some(q) if (0.0..=1.0).contains(&q) => (q * 1000.0).round() as u16,
+        Some(_) | None => 1000,
+    }
+}
+
+/// Decimal digits, saturating.
+fn number(value: &[u8]) -> Option<u32> {
+    let digits = value.trim_ascii();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(digits.iter().fold(0_u32, |sum, digit| {
+        sum.saturating_mul(10)
+            .saturating_add(u32::from(digit - b'0'))
+    }))
+}
+
+/// Removes `HeaderName::Contact` parameters about pushes from a message on its way to anybody but
+/// the device itself: the new first Contact value, if it has to change.
+#[must_use]
+pub fn contact_without_push(message: &Message) -> Option<Vec<u8>> {
+    let value = message.values(HeaderName::Contact).next()?;
+    let address = NameAddr::parse(value).ok()?;
+    let uri = Uri::parse(address.uri).ok()?;
+    if !uri
+        .params
+        .iter()
+        .any(|(name, _)| crate::proto::push::params::is_push_param(name))
+    {
+        return None;
+    }
+    let stripped = uri.without_params(crate::proto::push::params::is_push_param);
+    let start = address.uri.as_ptr() as usize - value.as_ptr() as usize;
+    let (before, rest) = value.split_at_checked(start)?;
+    let after = rest.get(address.uri.len()..)?;
+    Some([before, &stripped, after].concat())
+}
