@@ -5,3 +5,6 @@
     clippy::disallowed_types,
     reason = "io is where sockets, tasks and clocks live"
 )]
+
+pub mod clock;
+pub mod store;

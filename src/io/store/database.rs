@@ -1,0 +1,314 @@
+//! The database on disk: fjall with three keyspaces, opened, read and written in groups.
+//!
+//! `bindings` holds sealed records, `extensions` the times that changed since, `meta` what tells
+//! whether this gateway may read the rest. A group is one atomic batch and one sync; each key is
+//! in it once, because all records of a batch share one sequence number.
+//! fjall panics on some damaged files: every call that reads or writes is caught at this border.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use fjall::config::CompressionPolicy;
+use fjall::{Database as Fjall, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::io::store::error::StoreError;
+use crate::io::store::schema::{self, DecodeError, Extension, RawKey};
+use crate::io::store::seal::{OpenError, Sealer};
+use crate::proto::registration::binding::StoredBinding;
+
+const BINDINGS: &str = "bindings";
+const EXTENSIONS: &str = "extensions";
+const META: &str = "meta";
+
+/// In `meta`: the schema's version, one byte.
+const SCHEMA: &[u8] = b"schema";
+/// In `meta`: a sealed record of no meaning, which only the right key opens.
+const CHECK: &[u8] = b"check";
+
+/// Written to disk as a table when it is so large; bounds memory and the journal's replay.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Tables are read at start and by compaction only.
+const CACHE_BYTES: u64 = 8 << 20;
+/// Removals of one batch while expired bindings are swept.
+const SWEEP: usize = 4096;
+
+/// What a group does to one binding.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Writes its times.
+    Extend(Extension),
+    /// Writes all of it.
+    Put(Box<StoredBinding>),
+    /// Removes it.
+    Remove,
+}
+
+/// A group of changes, each binding once.
+pub(super) type Changes = BTreeMap<RawKey, Change>;
+
+/// Why a group is not durable.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    /// It could not be written: what was written before is as durable as it was.
+    #[error("write to the journal")]
+    Commit(#[source] fjall::Error),
+    /// It could not be synced: what the journal holds of it is unknown.
+    #[error("sync the journal")]
+    Sync(#[source] fjall::Error),
+    /// The system gave no randomness.
+    #[error("seal a record")]
+    Seal,
+    /// The database is closed after an earlier failure.
+    #[error("the database is closed")]
+    Closed,
+    /// The database panicked.
+    #[error("the database panicked")]
+    Panic,
+}
+
+/// What was found at start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Live bindings.
+    pub live: usize,
+    /// Bindings that had expired and are removed.
+    pub expired: usize,
+}
+
+/// The open database.
+pub(super) struct Database {
+    fjall: Fjall,
+    bindings: Keyspace,
+    extensions: Keyspace,
+    meta: Keyspace,
+}
+
+impl Database {
+    /// Makes an empty database in a directory that holds none.
+    pub(super) fn create(path: &Path, sealer: &Sealer) -> Result<(), StoreError> {
+        guarded(path, || {
+            let database = Self::open_files(path)?;
+            let check = sealer
+                .seal(CHECK, &mut Vec::new())
+                .ok_or_else(|| fjall::Error::Io(std::io::Error::other("no randomness")))?;
+            let mut batch = database.fjall.batch();
+            batch.insert(&database.meta, SCHEMA, [schema::VERSION]);
+            batch.insert(&database.meta, CHECK, check);
+            batch.commit()?;
+            database.fjall.persist(PersistMode::SyncAll)
+        })?
+        .map_err(|error| StoreError::database(path, error))
+    }
+
+    /// Opens a database that was made by [`Database::create`].
+    pub(super) fn open(path: &Path, key_file: &Path, sealer: &Sealer) -> Result<Self, StoreError> {
+        let database = guarded(path, || Self::open_files(path))?
+            .map_err(|error| StoreError::database(path, error))?;
+        database.check(path, key_file, sealer)?;
+        Ok(database)
+    }
+
+    fn open_files(path: &Path) -> fjall::Result<Self> {
+        let fjall = Fjall::builder(path)
+            .worker_threads(1)
+            .cache_size(CACHE_BYTES)
+            .manual_journal_persist(true)
+            .open()?;
+        let keyspace = |name| fjall.keyspace(name, keyspace_options);
+        Ok(Self {
+            bindings: keyspace(BINDINGS)?,
+            extensions: keyspace(EXTENSIONS)?,
+            meta: keyspace(META)?,
+            fjall,
+        })
+    }
+
+    fn check(&self, path: &Path, key_file: &Path, sealer: &Sealer) -> Result<(), StoreError> {
+        let read = |name: &[u8]| {
+            self.meta
+                .get(name)
+                .map_err(|error| StoreError::database(path, error))?
+                .ok_or_else(|| damaged(path, "its own description is missing"))
+        };
+        let found = read(SCHEMA)?.first().copied().unwrap_or_default();
+        if found > schema::VERSION {
+            return Err(newer(path, found));
+        }
+        sealer
+            .open(CHECK, &read(CHECK)?, &mut Vec::new())
+            .map(drop)
+            .map_err(|error| match error {
+                OpenError::Forged => StoreError::KeyWrong(key_file.to_path_buf()),
+                OpenError::Version(found) => newer(path, found),
+            })
+    }
+
+    /// Hands out every binding that is live at this time and removes the others.
+    pub(super) fn load(
+        &self,
+        path: &Path,
+        sealer: &Sealer,
+        now_unix: u64,
+        mut each: impl FnMut(StoredBinding),
+    ) -> Result<Loaded, StoreError> {
+        let mut extensions = self.extensions_on_disk(path)?;
+        let mut loaded = Loaded::default();
+        let mut stale = Vec::new();
+        let mut buffer = Vec::new();
+        for guard in self.bindings.iter() {
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|error| StoreError::database(path, error))?;
+            let mut binding = read_binding(path, sealer, &key, &value, &mut buffer)?;
+            if let Some(extension) = extensions.remove(&schema::encode_key(binding.key)) {
+                binding.expires_unix = extension.expires_unix;
+                binding.registered_ms = extension.registered_ms;
+            }
+            if binding.expires_unix > now_unix {
+                loaded.live += 1;
+                each(binding);
+            } else {
+                stale.push(schema::encode_key(binding.key));
+            }
+        }
+        loaded.expired = stale.len();
+        let mut orphans: Vec<RawKey> = extensions.into_keys().collect();
+        orphans.sort_unstable();
+        stale.append(&mut orphans);
+        self.sweep(&stale);
+        Ok(loaded)
+    }
+
+    fn extensions_on_disk(&self, path: &Path) -> Result<HashMap<RawKey, Extension>, StoreError> {
+        let mut extensions = HashMap::new();
+        for guard in self.extensions.iter() {
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|error| StoreError::database(path, error))?;
+            let key = schema::decode_key(&key).map_err(|error| unreadable(path, error))?;
+            let extension =
+                schema::decode_extension(&value).map_err(|error| unreadable(path, error))?;
+            extensions.insert(schema::encode_key(key), extension);
+        }
+        Ok(extensions)
+    }
+
+    /// Removes what has expired. A disk that refuses is no reason not to start: the next start
+    /// sweeps again.
+    fn sweep(&self, stale: &[RawKey]) {
+        for part in stale.chunks(SWEEP) {
+            let mut batch = self.fjall.batch();
+            for key in part {
+                batch.remove(&self.bindings, *key);
+                batch.remove(&self.extensions, *key);
+            }
+            if let Err(error) = batch.commit() {
+                tracing::warn!(%error, "expired bindings stay in the store");
+                return;
+            }
+        }
+    }
+
+    /// Writes a group and waits until it is durable.
+    pub(super) fn write(&self, sealer: &Sealer, changes: &Changes) -> Result<(), WriteError> {
+        catch_unwind(AssertUnwindSafe(|| self.write_caught(sealer, changes)))
+            .unwrap_or(Err(WriteError::Panic))
+    }
+
+    fn write_caught(&self, sealer: &Sealer, changes: &Changes) -> Result<(), WriteError> {
+        let mut batch = self.fjall.batch();
+        let mut plain = Vec::new();
+        for (key, change) in changes {
+            match change {
+                Change::Extend(extension) => {
+                    batch.insert(&self.extensions, *key, schema::encode_extension(*extension));
+                }
+                Change::Put(binding) => {
+                    schema::encode(binding, &mut plain);
+                    let sealed = sealer.seal(key, &mut plain).ok_or(WriteError::Seal)?;
+                    batch.insert(&self.bindings, *key, sealed);
+                    batch.remove(&self.extensions, *key);
+                }
+                Change::Remove => {
+                    batch.remove(&self.bindings, *key);
+                    batch.remove(&self.extensions, *key);
+                }
+            }
+        }
+        batch
+            .durability(Some(PersistMode::Buffer))
+            .commit()
+            .map_err(WriteError::Commit)?;
+        self.fjall
+            .persist(PersistMode::SyncAll)
+            .map_err(WriteError::Sync)
+    }
+}
+
+impl WriteError {
+    /// Whether the journal may hold what is not on disk: see `journal`.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Closed | Self::Commit(fjall::Error::Io(_)) | Self::Seal => false,
+            Self::Commit(_) | Self::Sync(_) | Self::Panic => true,
+        }
+    }
+
+    /// Whether the database goes on after it.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(self, Self::Seal)
+    }
+}
+
+fn keyspace_options() -> KeyspaceCreateOptions {
+    // Sealed records do not compress.
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .manual_journal_persist(true)
+        .data_block_compression_policy(CompressionPolicy::disabled())
+}
+
+fn read_binding(
+    path: &Path,
+    sealer: &Sealer,
+    key: &[u8],
+    value: &[u8],
+    buffer: &mut Vec<u8>,
+) -> Result<StoredBinding, StoreError> {
+    let name = schema::decode_key(key).map_err(|error| unreadable(path, error))?;
+    let plain = sealer
+        .open(key, value, buffer)
+        .map_err(|error| match error {
+            OpenError::Forged => damaged(path, &error.to_string()),
+            OpenError::Version(found) => newer(path, found),
+        })?;
+    schema::decode(name, plain).map_err(|error| unreadable(path, error))
+}
+
+fn unreadable(path: &Path, error: DecodeError) -> StoreError {
+    match error {
+        DecodeError::Malformed => damaged(path, &error.to_string()),
+        DecodeError::Version(found) => newer(path, found),
+    }
+}
+
+fn newer(path: &Path, found: u8) -> StoreError {
+    StoreError::Newer {
+        path: path.to_path_buf(),
+        found: u16::from(found),
+        known: u16::from(schema::VERSION),
+    }
+}
+
+fn damaged(path: &Path, detail: &str) -> StoreError {
+    StoreError::Corrupted {
+        path: path.to_path_buf(),
+        detail: detail.to_owned(),
+    }
+}
+
+/// Runs what may panic on damaged files.
+fn guarded<T>(path: &Path, run: impl FnOnce() -> T) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| damaged(path, "the database gave up on it"))
+}

@@ -1,0 +1,132 @@
+//! The store's directory: its lock, its key, the database, and how it is opened again after a
+//! failure.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::io::store::database::{Changes, Database, Loaded, WriteError};
+use crate::io::store::error::StoreError;
+use crate::io::store::seal::{Keys, Sealer};
+use crate::proto::registration::binding::StoredBinding;
+
+/// The open directory.
+pub(super) struct Files {
+    path: PathBuf,
+    /// `None` after a failure, until it is opened again.
+    database: Option<Database>,
+    sealer: Sealer,
+    gateway_key: [u8; 32],
+    /// Held as long as this lives, also while the database is closed.
+    _lock: File,
+}
+
+impl Files {
+    /// Opens the directory; makes what is missing at the first start.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        make_directory(path)?;
+        let lock = lock(path)?;
+        let data = path.join("db");
+        let is_new = !data
+            .try_exists()
+            .map_err(StoreError::io("look at", &data))?;
+        let keys = Keys::load(&path.join("key"), is_new)?;
+        if is_new {
+            create(path, &data, &keys.sealer)?;
+        }
+        let mut files = Self {
+            path: path.to_path_buf(),
+            database: None,
+            sealer: keys.sealer,
+            gateway_key: keys.gateway,
+            _lock: lock,
+        };
+        files.reopen()?;
+        Ok(files)
+    }
+
+    pub(super) fn gateway_key(&self) -> [u8; 32] {
+        self.gateway_key
+    }
+
+    /// See [`Database::load`].
+    pub(super) fn load(
+        &self,
+        now_unix: u64,
+        each: impl FnMut(StoredBinding),
+    ) -> Result<Loaded, StoreError> {
+        self.database.as_ref().map_or_else(
+            || Ok(Loaded::default()),
+            |database| database.load(&self.path, &self.sealer, now_unix, each),
+        )
+    }
+
+    /// Whether the database is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.database.is_some()
+    }
+
+    /// Opens the database again.
+    pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
+        let data = self.path.join("db");
+        self.database = Some(Database::open(&data, &self.path.join("key"), &self.sealer)?);
+        Ok(())
+    }
+
+    /// Writes a group durably. After a failure that the database does not survive it is closed.
+    pub(super) fn write(&mut self, changes: &Changes) -> Result<(), WriteError> {
+        let Some(database) = &self.database else {
+            return Err(WriteError::Closed);
+        };
+        let result = database.write(&self.sealer, changes);
+        if result.as_ref().is_err_and(|error| !error.is_harmless()) {
+            self.database = None;
+        }
+        result
+    }
+}
+
+/// A first start that is killed half-way leaves a draft, which the next one throws away.
+fn create(path: &Path, data: &Path, sealer: &Sealer) -> Result<(), StoreError> {
+    let draft = path.join("db.new");
+    match fs::remove_dir_all(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::io("remove", &draft)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&draft)
+        .map_err(StoreError::io("make", &draft))?;
+    Database::create(&draft, sealer)?;
+    fs::rename(&draft, data).map_err(StoreError::io("rename", &draft))?;
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(StoreError::io("sync", path))
+}
+
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(StoreError::io("make the store's directory", path))
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let name = path.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(StoreError::io("write in the store's directory:", &name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.to_path_buf())),
+        Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &name)(error)),
+    }
+}

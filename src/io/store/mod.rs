@@ -1,0 +1,193 @@
+//! The durable bindings: an embedded database, written in groups by one thread.
+//!
+//! [`Store::open`] reads what is there, [`OpenedStore::start`] begins to write. A write is handed
+//! to a bounded queue; the thread gathers what arrives within a window, writes it as one atomic
+//! group, syncs once and reports each ticket. `true` is said after the sync and never before it.
+//!
+//! On disk: `lock`, `key` (32 bytes, mode 0600), `db/` (the database, mode 0700).
+
+mod database;
+mod error;
+mod files;
+mod schema;
+mod seal;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+pub use crate::io::store::database::Loaded;
+pub use crate::io::store::error::StoreError;
+use crate::io::store::files::Files;
+use crate::io::store::writer::{Job, Writer};
+use crate::proto::registration::binding::StoredBinding;
+use crate::proto::{StoreTicket, StoreWrite};
+
+/// Where the store is and how it groups.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Its directory; made if it is missing.
+    pub path: PathBuf,
+    /// How long a group is gathered before it is written.
+    pub window: Duration,
+    /// How many writes may wait.
+    pub queue: usize,
+}
+
+impl StoreConfig {
+    /// The defaults in this directory.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            window: Duration::from_millis(2),
+            queue: 16_384,
+        }
+    }
+}
+
+/// A write was not taken: the queue is full, or the store is closed. It will not be reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store's queue is full")]
+pub struct QueueFull;
+
+/// What the store has done, for metrics and health.
+#[derive(Debug, Default)]
+pub struct StoreStats {
+    /// Writes that are durable.
+    pub durable: AtomicU64,
+    /// Writes that failed.
+    pub failed: AtomicU64,
+    /// Groups that were written.
+    pub groups: AtomicU64,
+    /// Writes that the full queue refused.
+    pub refused: AtomicU64,
+    /// 1 while the last group failed, 0 otherwise.
+    pub failing: AtomicU64,
+}
+
+/// A handle to the running store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    queue: SyncSender<Job>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    stats: Arc<StoreStats>,
+}
+
+/// A store that is open, before it takes writes.
+pub struct OpenedStore {
+    config: StoreConfig,
+    files: Files,
+}
+
+impl Store {
+    /// Opens the store, or makes one at the first start.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, another process uses it, its key does not fit, or its data
+    /// is damaged or of a newer version.
+    pub fn open(config: StoreConfig) -> Result<OpenedStore, StoreError> {
+        let files = Files::open(&config.path)?;
+        Ok(OpenedStore { config, files })
+    }
+
+    /// Hands over a write; its ticket is reported when it is durable or has failed.
+    ///
+    /// # Errors
+    /// If the queue is full. Never blocks.
+    pub fn submit(&self, ticket: Option<StoreTicket>, write: StoreWrite) -> Result<(), QueueFull> {
+        self.queue
+            .try_send(Job::Write { ticket, write })
+            .map_err(|_| {
+                self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                QueueFull
+            })
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> &StoreStats {
+        &self.stats
+    }
+
+    /// Whether the last group failed: a disk that is full, read-only or broken.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.stats.failing.load(Ordering::Relaxed) != 0
+    }
+
+    /// Writes what waits, reports it, and closes the files. Blocks until that is done.
+    pub fn close(self) {
+        // dropped: an error means that the thread has ended already.
+        drop(self.queue.send(Job::Close));
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the store's thread panicked");
+        }
+    }
+}
+
+impl OpenedStore {
+    /// The gateway's own key: made at the first start, the same at every later one.
+    #[must_use]
+    pub fn gateway_key(&self) -> [u8; 32] {
+        self.files.gateway_key()
+    }
+
+    /// Hands out every binding that is live at `now_unix` (seconds since the Unix epoch) and
+    /// removes the others.
+    ///
+    /// # Errors
+    /// If a record is damaged or of a newer version: a part of the bindings is never silently lost.
+    pub fn load(
+        &self,
+        now_unix: u64,
+        each: impl FnMut(StoredBinding),
+    ) -> Result<Loaded, StoreError> {
+        self.files.load(now_unix, each)
+    }
+
+    /// Starts the thread that writes. `report` is called on it, once for each ticket, in the order
+    /// of submission; it must not block.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(
+        self,
+        report: impl FnMut(StoreTicket, bool) + Send + 'static,
+    ) -> Result<Store, StoreError> {
+        let (queue, jobs) = sync_channel(self.config.queue);
+        let stats = Arc::new(StoreStats::default());
+        let path = self.config.path.clone();
+        let writer = Writer::new(
+            self.files,
+            jobs,
+            self.config.window,
+            Box::new(report),
+            Arc::clone(&stats),
+        );
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run())
+            .map_err(StoreError::io("start the thread for", &path))?;
+        Ok(Store {
+            queue,
+            thread: Arc::new(Mutex::new(Some(thread))),
+            stats,
+        })
+    }
+}
+
+impl std::fmt::Debug for OpenedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedStore")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
