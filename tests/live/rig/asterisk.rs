@@ -1,0 +1,378 @@
+//! A real Asterisk of each generation: one process each for the whole test binary.
+//!
+//! Each test takes agents of its own ([`Asterisk::agent`]), so that tests run side by side.
+//! Calls to agents are made at the console; how they ended is kept in Asterisk's own database by
+//! the dialplan (asterisk/common/extensions.conf).
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{eventually, home, loopback, process};
+
+/// Which Asterisk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Asterisk 16 with chan_sip.
+    Sixteen,
+    /// Asterisk 22 with PJSIP.
+    TwentyTwo,
+}
+
+/// How an agent's registrations are kept by PJSIP; chan_sip keeps one contact whatever this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// One contact: a new one removes the old one.
+    One,
+    /// A contact for each device.
+    Many,
+    /// The same, with `support_path=yes`.
+    Path,
+}
+
+/// An agent that only one test uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Agent {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+/// A running Asterisk.
+#[derive(Debug)]
+pub(crate) struct Asterisk {
+    pub(crate) version: Version,
+    /// Where it listens, UDP and TCP alike.
+    pub(crate) address: SocketAddr,
+    program: PathBuf,
+    home: PathBuf,
+    used: [AtomicU16; 3],
+}
+
+/// Numbers of each kind of agent.
+const AGENTS: u16 = 99;
+const BOOT: Duration = Duration::from_secs(20);
+static SIXTEEN: OnceLock<Result<Asterisk, String>> = OnceLock::new();
+static TWENTY_TWO: OnceLock<Result<Asterisk, String>> = OnceLock::new();
+
+macro_rules! template {
+    ($file:literal) => {
+        include_str!(concat!("../asterisk/", $file))
+    };
+}
+
+impl Asterisk {
+    /// Returns the Asterisk of this version; the first who asks starts it.
+    pub(crate) fn of(version: Version) -> &'static Self {
+        let cell = match version {
+            Version::Sixteen => &SIXTEEN,
+            Version::TwentyTwo => &TWENTY_TWO,
+        };
+        match cell.get_or_init(|| Self::start(version)) {
+            Ok(asterisk) => asterisk,
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    /// Returns an agent that nobody else has.
+    pub(crate) fn agent(&self, keeps: Keeps) -> Agent {
+        let used = &self.used.get(keeps as usize).expect("one for each kind");
+        let used = used.fetch_add(1, Ordering::Relaxed) + 1;
+        assert!(used <= AGENTS, "there are only {AGENTS} agents of a kind");
+        Agent::new(self.version, keeps, used)
+    }
+
+    /// Runs a console command and returns what it prints.
+    pub(crate) fn console(&self, command: &str) -> String {
+        let output = Command::new(&self.program)
+            .arg("-C")
+            .arg(self.home.join("etc/asterisk.conf"))
+            .args(["-rx", command])
+            .output()
+            .unwrap_or_else(|error| panic!("asterisk's console cannot be started: {error}"));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Calls an agent and lets it ring this many seconds (one digit); the caller hears silence
+    /// until somebody hangs up.
+    pub(crate) fn call(&self, agent: &Agent, ring_seconds: u8) {
+        assert!(ring_seconds < 10, "the dialplan has one digit for it");
+        let user = &agent.user;
+        self.console(&format!("database del call {user}"));
+        self.console(&format!(
+            "channel originate Local/9{ring_seconds}{user}@calls/n application Wait 60"
+        ));
+    }
+
+    /// Waits until the agent's last call is over and returns DIALSTATUS and HANGUPCAUSE, as
+    /// `ANSWER/16`.
+    pub(crate) async fn call_ended(&self, agent: &Agent, patience: Duration) -> String {
+        let user = &agent.user;
+        eventually(&format!("the call to {user} ends"), patience, async || {
+            let printed = self.console(&format!("database get call {user}"));
+            let value = printed
+                .lines()
+                .find_map(|line| line.strip_prefix("Value: "))?;
+            Some(value.trim().to_owned())
+        })
+        .await
+    }
+
+    /// Hangs up the caller of the agent.
+    pub(crate) fn hang_up(&self, agent: &Agent) {
+        let called = format!("{}@calls", agent.user);
+        let channels = self.channels();
+        let channel = channels
+            .iter()
+            .filter(|channel| channel.ends_with(";1"))
+            .find(|channel| {
+                let ring_and_called = channel.strip_prefix("Local/9");
+                ring_and_called.is_some_and(|rest| rest[1..].starts_with(&called))
+            })
+            .unwrap_or_else(|| panic!("no caller of {} among {channels:?}", agent.user));
+        self.console(&format!("channel request hangup {channel}"));
+    }
+
+    /// Returns the names of the channels that there are.
+    pub(crate) fn channels(&self) -> Vec<String> {
+        self.console("core show channels concise")
+            .lines()
+            .filter_map(|line| line.split_once('!'))
+            .map(|(name, _)| name.to_owned())
+            .collect()
+    }
+
+    /// Returns how many channels to the agent are answered.
+    pub(crate) fn channels_of(&self, agent: &Agent) -> usize {
+        let name = match self.version {
+            Version::Sixteen => format!("SIP/{}-", agent.user),
+            Version::TwentyTwo => format!("PJSIP/{}-", agent.user),
+        };
+        self.console("core show channels concise")
+            .lines()
+            .filter(|line| line.starts_with(&name) && line.split('!').nth(4) == Some("Up"))
+            .count()
+    }
+
+    /// Returns the contacts that Asterisk holds for an agent, as it prints them.
+    pub(crate) fn contacts(&self, agent: &Agent) -> Vec<String> {
+        let user = &agent.user;
+        match self.version {
+            Version::Sixteen => self
+                .console(&format!("sip show peer {user}"))
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("Reg. Contact :"))
+                .map(|contact| contact.trim().to_owned())
+                .filter(|contact| !contact.is_empty())
+                .collect(),
+            Version::TwentyTwo => self
+                .console(&format!("pjsip show aor {user}"))
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("Contact:"))
+                .filter_map(|line| line.trim().split_once('/'))
+                .filter_map(|(_, rest)| rest.split_whitespace().next())
+                .filter(|contact| contact.starts_with("sip"))
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+
+    /// Returns whether `qualify` finds the agent reachable now.
+    pub(crate) fn is_reachable(&self, agent: &Agent) -> bool {
+        let user = &agent.user;
+        match self.version {
+            Version::Sixteen => self
+                .console(&format!("sip show peer {user}"))
+                .lines()
+                .any(|line| line.trim().starts_with("Status") && line.contains(": OK")),
+            Version::TwentyTwo => self
+                .console(&format!("pjsip show aor {user}"))
+                .lines()
+                .any(|line| line.trim().starts_with("Contact:") && line.contains(" Avail ")),
+        }
+    }
+
+    fn start(version: Version) -> Result<Self, String> {
+        let program = fetch(version)?;
+        let home = home::directory(match version {
+            Version::Sixteen => "asterisk16",
+            Version::TwentyTwo => "asterisk22",
+        });
+        let asterisk = Self {
+            version,
+            address: SocketAddr::from((loopback::address(), 5060)),
+            program,
+            home,
+            used: [const { AtomicU16::new(0) }; 3],
+        };
+        asterisk.configure();
+        asterisk.boot()?;
+        Ok(asterisk)
+    }
+
+    #[expect(clippy::zombie_processes, reason = "it ends with this process")]
+    fn boot(&self) -> Result<(), String> {
+        let console = File::create(self.home.join("console.log"))
+            .and_then(|file| Ok((file.try_clone()?, file)))
+            .map_err(|error| format!("asterisk's log cannot be made: {error}"))?;
+        let mut command = process::command(&self.program);
+        command
+            .arg("-C")
+            .arg(self.home.join("etc/asterisk.conf"))
+            .args(["-f", "-g"])
+            .stdout(console.0)
+            .stderr(console.1);
+        let mut child = process::spawn(command);
+        let begun = Instant::now();
+        loop {
+            if self
+                .console("core waitfullybooted")
+                .contains("fully booted")
+            {
+                return Ok(());
+            }
+            let ended = child.try_wait().ok().flatten();
+            if ended.is_some() || begun.elapsed() > BOOT {
+                let log = self.home.join("console.log");
+                let end = fs::read_to_string(&log).unwrap_or_default();
+                let end = end.lines().last().unwrap_or("it said nothing").to_owned();
+                return Err(format!(
+                    "{:?} does not start: {end} ({})",
+                    self.version,
+                    log.display()
+                ));
+            }
+            thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn configure(&self) {
+        let (modules, dial, both) = match self.version {
+            Version::Sixteen => (
+                template!("16/modules.conf"),
+                "SIP/${AGENT}",
+                "SIP/${EXTEN:1:4}&SIP/${EXTEN:5}",
+            ),
+            Version::TwentyTwo => (
+                template!("22/modules.conf"),
+                "${PJSIP_DIAL_CONTACTS(${AGENT})}",
+                "PJSIP/${EXTEN:1:4}&PJSIP/${EXTEN:5}",
+            ),
+        };
+        let extensions = template!("common/extensions.conf")
+            .replace("@DIAL@", dial)
+            .replace("@BOTH@", both);
+        self.file("asterisk.conf", template!("common/asterisk.conf"));
+        self.file("logger.conf", template!("common/logger.conf"));
+        self.file("rtp.conf", template!("common/rtp.conf"));
+        self.file("indications.conf", template!("common/indications.conf"));
+        self.file("voicemail.conf", template!("common/voicemail.conf"));
+        self.file("modules.conf", modules);
+        self.file("extensions.conf", &extensions);
+        match self.version {
+            Version::Sixteen => self.file(
+                "sip.conf",
+                &(template!("16/sip.conf").to_owned() + &sip_agents()),
+            ),
+            Version::TwentyTwo => {
+                self.file(
+                    "pjsip.conf",
+                    &(template!("22/pjsip.conf").to_owned() + &pjsip_agents()),
+                );
+            }
+        }
+        for general in [
+            "ccss", "cdr", "cel", "udptl", "manager", "ari", "features", "http", "stasis",
+            "sorcery",
+        ] {
+            self.file(&format!("{general}.conf"), "[general]\n");
+        }
+        for empty in [
+            "acl",
+            "geolocation",
+            "pjproject",
+            "codecs",
+            "dnsmgr",
+            "statsd",
+        ] {
+            self.file(&format!("{empty}.conf"), "");
+        }
+        for directory in ["var", "run", "log", "spool", "keys/keys"] {
+            home::write(&self.home.join(directory).join(".made"), "");
+        }
+    }
+
+    /// Writes a file of the configuration, its names replaced.
+    fn file(&self, name: &str, template: &str) {
+        let tree = self.program.parent().unwrap_or_else(|| Path::new("/"));
+        let text = template
+            .replace("@TREE@", &tree.to_string_lossy())
+            .replace("@HOME@", &self.home.to_string_lossy())
+            .replace("@ADDRESS@", &self.address.to_string());
+        home::write(&self.home.join("etc").join(name), &text);
+    }
+}
+
+impl Agent {
+    fn new(version: Version, keeps: Keeps, number: u16) -> Self {
+        let thousand = match version {
+            Version::Sixteen => 1000,
+            Version::TwentyTwo => 2000,
+        };
+        let user = thousand + 100 * (keeps as u16) + number;
+        Self {
+            user: user.to_string(),
+            password: format!("pw{user}"),
+        }
+    }
+}
+
+/// Runs the script that fetches this Asterisk unless it is there, and returns the program.
+fn fetch(version: Version) -> Result<PathBuf, String> {
+    let (number, suite) = match version {
+        Version::Sixteen => ("16", "bullseye"),
+        Version::TwentyTwo => ("22", "forky"),
+    };
+    let peers = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/asterisk/fetch");
+    let output = Command::new(script)
+        .arg(number)
+        .arg(&peers)
+        .output()
+        .map_err(|error| format!("{script} cannot be run: {error}"))?;
+    if output.status.success() {
+        return Ok(peers.join(suite).join("asterisk"));
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
+fn sip_agents() -> String {
+    [Keeps::One, Keeps::Many, Keeps::Path]
+        .iter()
+        .flat_map(|keeps| (1..=AGENTS).map(|number| Agent::new(Version::Sixteen, *keeps, number)))
+        .map(|Agent { user, password }| format!("[{user}](agent)\nsecret={password}\n"))
+        .collect()
+}
+
+fn pjsip_agents() -> String {
+    [
+        (Keeps::One, "one"),
+        (Keeps::Many, "many"),
+        (Keeps::Path, "path"),
+    ]
+    .iter()
+    .flat_map(|(keeps, aor)| {
+        (1..=AGENTS).map(move |number| (Agent::new(Version::TwentyTwo, *keeps, number), aor))
+    })
+    .map(|(Agent { user, password }, aor)| {
+        format!(
+            "[{user}](agent)\nauth={user}\naors={user}\n\
+                 [{user}](digest)\nusername={user}\npassword={password}\n[{user}]({aor})\n"
+        )
+    })
+    .collect()
+}

@@ -1,0 +1,27 @@
+//! What the live tests stand on: processes that die with the test binary, addresses of their own,
+//! the two Asterisks, Rouse itself, SIPp.
+
+pub(crate) mod asterisk;
+pub(crate) mod home;
+pub(crate) mod loopback;
+pub(crate) mod process;
+pub(crate) mod sipp;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    patience: Duration,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begun.elapsed() < patience, "waited {patience:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
