@@ -5,15 +5,31 @@
 //! the modules that use them. Nothing stops at the first mistake: [`load`] reports all of them,
 //! each with its place and its cure. Secrets are read here and never printed ([`Secret`]).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::proto::settings::Settings;
 
+mod file;
+mod files;
+mod host;
+mod listen;
+mod mistake;
+mod push;
+mod read;
 mod secret;
+mod tuning;
+mod upstream;
+mod value;
 
+pub use host::Host;
+pub use mistake::{Mistake, Mistakes, Place};
 pub use secret::Secret;
+
+use mistake::{Findings, Wrong};
+use read::Section;
 
 /// All that the gateway is told.
 #[derive(Clone, Debug)]
@@ -151,4 +167,99 @@ pub enum LogFormat {
     Text,
     /// For machines: one JSON object a line.
     Json,
+}
+
+/// What a configuration is read from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file's name, for messages.
+    pub name: String,
+    /// The file's text.
+    pub text: String,
+    /// The environment.
+    pub variables: Vec<(String, String)>,
+    /// The machine.
+    pub host: Host,
+}
+
+/// Reads a configuration file with the process's environment laid over it.
+///
+/// # Errors
+///
+/// All mistakes.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    let name = path.display().to_string();
+    let text = files::read(&name).map_err(|Wrong { what, cure }| {
+        let place = Place::File;
+        Mistakes::new(&name, vec![Mistake { place, what, cure }])
+    })?;
+    // dropped: a variable that is not UTF-8 cannot be one of ours.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    read(&Source {
+        name,
+        text,
+        variables,
+        host: Host::detect(),
+    })
+}
+
+/// Reads a configuration.
+///
+/// # Errors
+///
+/// All mistakes.
+pub fn read(source: &Source) -> Result<Config, Mistakes> {
+    read_with_keys(source).0
+}
+
+fn read_with_keys(source: &Source) -> (Result<Config, Mistakes>, BTreeSet<String>) {
+    let findings = Findings::default();
+    let mut table = file::parse(&source.text, &findings);
+    if findings.has_mistakes() {
+        // What follows from broken syntax (a lost section) is no mistake of its own.
+        let (mistakes, _, keys) = findings.into_parts();
+        return (Err(Mistakes::new(&source.name, mistakes)), keys);
+    }
+    file::overlay(&mut table, &source.variables, &findings);
+    let mut config = root(Section::root(&table, &findings), source.host);
+    let (mistakes, warnings, keys) = findings.into_parts();
+    if !mistakes.is_empty() {
+        return (Err(Mistakes::new(&source.name, mistakes)), keys);
+    }
+    config.warnings = warnings;
+    (Ok(config), keys)
+}
+
+fn root(root: Section<'_>, host: Host) -> Config {
+    let workers = root.integer("workers", 0_u16, 0..=1_024);
+    let tls = listen::tls(root.section("tls"));
+    let config = Config {
+        settings: Settings {
+            listeners: listen::listeners(root.sections("listen"), tls.server.is_some(), host),
+            upstreams: upstream::upstreams(&root),
+            wake: tuning::wake(root.section("wake")),
+            timing: tuning::timing(root.section("sip")),
+            limits: tuning::limits(root.section("limits")),
+        },
+        workers: if workers == 0 { cores() } else { workers },
+        tls: tls.server,
+        upstream_ca: tls.upstream_ca,
+        store: tuning::store(root.section("store")),
+        push: push::push(root.section("push")),
+        admin: tuning::admin(root.section("admin")),
+        log: tuning::log(root.section("log")),
+        warnings: Vec::new(),
+    };
+    root.finish();
+    config
+}
+
+/// How many cores the process may use.
+fn cores() -> u16 {
+    std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .try_into()
+        .unwrap_or(u16::MAX)
 }

@@ -1,0 +1,168 @@
+//! `[wake]`, `[sip]`, `[limits]`, `[store]`, `[log]`, `[admin]`: numbers and words with defaults.
+
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::files;
+use super::mistake::Wrong;
+use super::read::{Section, Text};
+use super::{AdminConfig, LogConfig, LogFormat, Secret, StoreConfig, value};
+use crate::proto::settings::{HoldResponse, Limits, Timing, Wake};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Reads `[wake]`.
+pub(super) fn wake(section: Section<'_>) -> Wake {
+    let holds = [
+        ("none", HoldResponse::None),
+        ("180", HoldResponse::Ringing),
+        ("182", HoldResponse::Queued),
+    ];
+    let wake = Wake {
+        // The default Dial() of most dialplans is 30 s: 25 s leave the woken phone some ringing.
+        timeout: section.duration("timeout", 25 * SECOND, SECOND..=3 * MINUTE),
+        fresh: section.duration("fresh", 5 * SECOND, Duration::ZERO..=HOUR),
+        probe: section.duration("probe", 400 * MS, 10 * MS..=MINUTE),
+        grace: section.duration("grace", 2 * SECOND, 10 * MS..=MINUTE),
+        late: section.duration("late", 30 * SECOND, Duration::ZERO..=10 * MINUTE),
+        hold_response: section.choice("hold_response", HoldResponse::None, &holds),
+        unreachable_status: section.integer("unreachable_status", 480, 400..=599),
+    };
+    section.finish();
+    wake
+}
+
+/// Reads `[sip]`.
+pub(super) fn timing(section: Section<'_>) -> Timing {
+    let default = Timing::default();
+    let timing = Timing {
+        t1: section.duration("t1", default.t1, MS..=10 * SECOND),
+        t2: section.duration("t2", default.t2, MS..=MINUTE),
+        t4: section.duration("t4", default.t4, MS..=MINUTE),
+        // RFC 3261 §16.6 step 11: Timer C is larger than three minutes.
+        timer_c: section.duration("timer_c", default.timer_c, 3 * MINUTE + SECOND..=HOUR),
+    };
+    if timing.t2 < timing.t1 {
+        let what = format!(
+            "[sip] t2 ({}) is less than t1 ({})",
+            value::show_duration(timing.t2),
+            value::show_duration(timing.t1)
+        );
+        let cure = "t2 caps the intervals that start with t1: make it larger";
+        section.wrong(section.place(), Wrong::new(what, cure));
+    }
+    section.finish();
+    timing
+}
+
+/// Reads `[limits]`.
+pub(super) fn limits(section: Section<'_>) -> Limits {
+    let default = Limits::default();
+    let limits = Limits {
+        devices_per_agent: section.integer(
+            "devices_per_agent",
+            default.devices_per_agent,
+            1..=1_000,
+        ),
+        held_per_agent: section.integer("held_per_agent", default.held_per_agent, 1..=10_000),
+        message_bytes: section.integer("message_bytes", default.message_bytes, 2_048..=1_048_576),
+        headers: section.integer("headers", default.headers, 32..=10_000),
+        transactions: section.integer("transactions", default.transactions, 100..=100_000_000),
+    };
+    section.finish();
+    limits
+}
+
+/// Reads `[store]`.
+pub(super) fn store(section: Section<'_>) -> StoreConfig {
+    let path = section.text("path");
+    let store = StoreConfig {
+        path: path.map_or_else(|| "data/store".into(), |text| text.text.into()),
+        window: section.duration("window", 2 * MS, Duration::ZERO..=SECOND),
+        queue: section.integer("queue", 65_536, 16..=10_000_000),
+    };
+    section.finish();
+    store
+}
+
+/// Reads `[log]`.
+pub(super) fn log(section: Section<'_>) -> LogConfig {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let format = section.choice("format", LogFormat::Text, &formats);
+    let filter = section.text("filter");
+    if let Some(text) = &filter {
+        section.parsed(text, |filter| {
+            EnvFilter::builder().parse(filter).map_err(|error| {
+                let cure = "write a level (error, warn, info, debug, trace), \
+                            or levels by part: \"info,rouse::io=debug\"";
+                Wrong::new(format!("\"{filter}\" is no log filter ({error})"), cure)
+            })
+        });
+    }
+    section.finish();
+    LogConfig {
+        format,
+        filter: filter.map_or_else(|| "info".to_owned(), |text| text.text),
+    }
+}
+
+/// Reads `[admin]`.
+pub(super) fn admin(section: Section<'_>) -> Option<AdminConfig> {
+    let is_present = section.is_present();
+    let address =
+        is_present.then(|| section.required("address", "add address = \"127.0.0.1:8060\""));
+    let token = secret(&section, "token_file", "token");
+    if is_present && token.is_none() {
+        section.required("token_file", "add token_file = \"certs/admin.token\"");
+    }
+    let address = address
+        .flatten()
+        .and_then(|text| section.parsed(&text, value::socket_address));
+    let token = token.and_then(|(place, token)| {
+        let token = token.trim().to_owned();
+        if token.len() >= 16 {
+            return Some(Secret::new(token));
+        }
+        let cure = "put at least 16 characters into it, for example from: openssl rand -hex 32";
+        section.wrong(
+            &place.place,
+            Wrong::new("the admin token is too short", cure),
+        );
+        None
+    });
+    if is_present {
+        section
+            .findings()
+            .warn("[admin]: this version has no admin server, nothing listens there".to_owned());
+    }
+    section.finish();
+    address
+        .zip(token)
+        .map(|(address, token)| AdminConfig { address, token })
+}
+
+/// A secret from the file that `file_key` names, or inline from the environment as `inline_key`.
+/// Comes with the place to report what is wrong with it.
+pub(super) fn secret(
+    section: &Section<'_>,
+    file_key: &'static str,
+    inline_key: &'static str,
+) -> Option<(Text, String)> {
+    let file = section.text(file_key);
+    let inline = section.inline_secret(inline_key, file_key);
+    match (inline, file) {
+        (Some(inline), _) => {
+            let secret = inline.text.clone();
+            Some((inline, secret))
+        }
+        (None, Some(file)) => {
+            let secret = section.parsed(&file, files::read)?;
+            Some((file, secret))
+        }
+        (None, None) => None,
+    }
+}

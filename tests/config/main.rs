@@ -1,0 +1,223 @@
+//! Every configuration under `valid` is taken, every one under `invalid` is refused with exactly
+//! the text beside it: all mistakes at once, each with its place and its cure.
+//!
+//! `# env: NAME=VALUE` lines at the top of a file are the environment; `@DIR@` is a folder with
+//! keys and certificates made for the run. `ROUSE_BLESS=1 cargo test --test config` rewrites the
+//! texts; read the difference before you commit it.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test crate: what cannot be done must stop the test"
+)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use rouse::config::{self, Config, Host, Mistakes, Source};
+use rouse::proto::Transport;
+use rouse::proto::settings::{ContactMode, HoldResponse};
+
+/// Makes the files that configurations name.
+fn files() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("a file");
+    let p256 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+    let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
+    let names = vec!["pbx.example.com".to_owned()];
+    let params = rcgen::CertificateParams::new(names).expect("a name");
+    let certificate = params.self_signed(&p256).expect("a certificate").pem();
+    write("server.pem", &certificate);
+    write("server.key", &p256.serialize_pem());
+    write("other.key", &p384.serialize_pem());
+    write("AuthKey.p8", &p256.serialize_pem());
+    write("p384.p8", &p384.serialize_pem());
+    write(
+        "client.pem",
+        &format!("{certificate}{}", p256.serialize_pem()),
+    );
+    write("text.txt", "nothing of use\n");
+    write("admin.token", "0123456789abcdef0123456789abcdef\n");
+    write("short.token", "secret\n");
+    let account = r#"{"client_email": "a@b", "private_key": "-", "token_uri": "https://t"}"#;
+    write("fcm.json", account);
+    write(
+        "fcm-no-email.json",
+        r#"{"private_key": "-", "token_uri": "https://t"}"#,
+    );
+    dir
+}
+
+fn source(path: &Path, dir: &Path) -> Source {
+    let text = fs::read_to_string(path).expect("the file");
+    let text = text.replace("@DIR@", dir.to_str().expect("a name in UTF-8"));
+    let variables = text
+        .lines()
+        .map_while(|line| line.strip_prefix("# env: "))
+        .map(|line| line.split_once('=').expect("NAME=VALUE"))
+        .map(|(name, value)| (name.to_owned(), value.replace("\\n", "\n")))
+        .collect();
+    Source {
+        name: path.file_name().expect("a name").display().to_string(),
+        text,
+        variables,
+        host: Host {
+            ipv4: Some(Ipv4Addr::new(192, 0, 2, 7)),
+            ipv6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
+        },
+    }
+}
+
+fn folder(name: &str) -> Vec<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/config")
+        .join(name);
+    let mut files: Vec<PathBuf> = fs::read_dir(path)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no files in {name}");
+    files
+}
+
+fn valid(name: &str) -> Config {
+    let dir = files();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/config/valid")
+        .join(name);
+    config::read(&source(&path, dir.path())).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+#[test]
+fn every_valid_file_is_taken() {
+    let dir = files();
+    for path in folder("valid") {
+        if let Err(mistakes) = config::read(&source(&path, dir.path())) {
+            panic!("{}:\n{mistakes}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_invalid_file_is_refused_with_all_its_mistakes() {
+    let dir = files();
+    let bless = std::env::var_os("ROUSE_BLESS").is_some();
+    let mut report = String::new();
+    for path in folder("invalid") {
+        let result: Result<Config, Mistakes> = config::read(&source(&path, dir.path()));
+        let found = match result {
+            Ok(_) => "no mistake found\n".to_owned(),
+            Err(mistakes) => {
+                let text = mistakes.to_string();
+                let text = text.replace(dir.path().to_str().expect("a name in UTF-8"), "@DIR@");
+                format!("{text}\n")
+            }
+        };
+        let beside = path.with_extension("txt");
+        if bless {
+            fs::write(&beside, &found).expect("the text");
+        }
+        let expected = fs::read_to_string(&beside).unwrap_or_default();
+        if found != expected {
+            let name = path.display();
+            writeln!(report, "{name}:\nexpected\n{expected}found\n{found}").expect("a string");
+        }
+    }
+    assert!(report.is_empty(), "{report}");
+}
+
+#[test]
+fn without_listen_both_families_and_tls_are_listened_on() {
+    let config = valid("minimal-tls.toml");
+    let listeners: Vec<String> = config
+        .settings
+        .listeners
+        .iter()
+        .map(|l| {
+            let label = l.transport.label();
+            format!(
+                "{label} {} as {}:{}",
+                l.address, l.advertise_host, l.advertise_port
+            )
+        })
+        .collect();
+    let expected = [
+        "udp 0.0.0.0:5060 as 192.0.2.7:5060",
+        "tcp 0.0.0.0:5060 as 192.0.2.7:5060",
+        "tls 0.0.0.0:5061 as 192.0.2.7:5061",
+        "udp [::]:5060 as [2001:db8::7]:5060",
+        "tcp [::]:5060 as [2001:db8::7]:5060",
+        "tls [::]:5061 as [2001:db8::7]:5061",
+    ];
+    assert_eq!(listeners, expected);
+}
+
+#[test]
+fn everything_optional_is_off_by_default() {
+    let config = valid("minimal.toml");
+    assert_eq!(config.settings.listeners.len(), 4, "no tls without [tls]");
+    assert!(config.tls.is_none() && config.upstream_ca.is_none() && config.admin.is_none());
+    assert!(config.push.apns.is_empty() && config.push.fcm.is_empty());
+    assert_eq!(config.settings.wake.hold_response, HoldResponse::None);
+    assert!(config.workers >= 1);
+}
+
+#[test]
+fn trust_is_by_default_the_nodes_addresses() {
+    let config = valid("minimal.toml");
+    let trust: Vec<String> = config.settings.upstreams[0]
+        .trust
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(trust, ["127.0.0.1/32", "::1/128"]);
+}
+
+#[test]
+fn every_key_reaches_the_config() {
+    let config = valid("everything.toml");
+    assert_eq!(config.workers, 3);
+    let listener = &config.settings.listeners[0];
+    assert_eq!(listener.transport, Transport::Udp);
+    assert_eq!(&*listener.advertise_host, "sip.example.com");
+    assert_eq!(listener.advertise_port, 5070);
+    let upstream = &config.settings.upstreams[1];
+    assert_eq!(upstream.contact, ContactMode::Path);
+    assert_eq!(
+        upstream.nodes[0].index, 2,
+        "nodes are counted over all upstreams"
+    );
+    assert_eq!(upstream.nodes[0].transport, Some(Transport::Tls));
+    assert_eq!(upstream.expires.as_secs(), 1800);
+    assert_eq!(config.settings.wake.unreachable_status, 404);
+    assert_eq!(config.settings.timing.t1.as_millis(), 250);
+    assert_eq!(config.settings.limits.devices_per_agent, 4);
+    assert_eq!(config.push.apns.len(), 2);
+    assert_eq!(config.push.fcm[0].url, "https://127.0.0.1:8443");
+    assert!(config.admin.is_some());
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
+
+#[test]
+fn variables_win_over_the_file_and_add_to_it() {
+    let config = valid("environment.toml");
+    let settings = &config.settings;
+    assert_eq!(settings.listeners[0].address.port(), 5070);
+    assert_eq!(settings.listeners[1].transport, Transport::Tcp);
+    assert_eq!(settings.wake.timeout.as_secs(), 20);
+    assert_eq!(settings.limits.devices_per_agent, 3);
+    assert_eq!(settings.upstreams[0].domains.len(), 2);
+    assert_eq!(config.push.apns[0].topics, ["com.example.app"]);
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let text = format!("{:?}", valid("everything.toml"));
+    for secret in ["PRIVATE KEY", "0123456789abcdef", "client_email"] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+}
