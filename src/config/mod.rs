@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use crate::io::store::StoreConfig;
 use crate::proto::settings::Settings;
 
 mod file;
@@ -61,17 +61,6 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// PEM file: its private key.
     pub key: PathBuf,
-}
-
-/// `[store]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// The folder of the embedded store.
-    pub path: PathBuf,
-    /// How long a write may wait for others to share its sync to the disk.
-    pub window: Duration,
-    /// How many writes may wait.
-    pub queue: usize,
 }
 
 /// `[push]`.

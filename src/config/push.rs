@@ -44,6 +44,7 @@ fn apns(section: &Section<'_>, earlier: &[ApnsConfig]) -> Option<ApnsConfig> {
     };
     let url = url(section, default);
     let ca_file = ca_file(section);
+    let server_name = server_name(section);
     Some(ApnsConfig {
         name: name?.text,
         credential: credential?,
@@ -51,6 +52,7 @@ fn apns(section: &Section<'_>, earlier: &[ApnsConfig]) -> Option<ApnsConfig> {
         environment,
         url,
         ca_file,
+        server_name,
     })
 }
 
@@ -163,11 +165,13 @@ fn fcm(section: &Section<'_>, earlier: &[FcmConfig]) -> Option<FcmConfig> {
         account.and_then(|(place, json)| checked(section, &place, || files::service_account(json)));
     let url = url(section, FCM);
     let ca_file = ca_file(section);
+    let server_name = server_name(section);
     Some(FcmConfig {
         project: project?.text,
         service_account: account?,
         url,
         ca_file,
+        server_name,
     })
 }
 
@@ -190,4 +194,16 @@ fn ca_file(section: &Section<'_>) -> Option<std::path::PathBuf> {
     let text = section.text("ca_file")?;
     section.parsed(&text, files::certificates)?;
     Some(text.text.into())
+}
+
+/// The name that the provider's certificate must carry when it is not the URL's host.
+fn server_name(section: &Section<'_>) -> Option<String> {
+    let text = section.text("server_name")?;
+    section.parsed(&text, |name| match value::host_port(name) {
+        Ok((host, None)) => Ok(host),
+        Ok((_, Some(_))) | Err(_) => Err(Wrong::new(
+            format!("\"{name}\" is no server name"),
+            "write the name in the server's certificate, without a port",
+        )),
+    })
 }

@@ -7,7 +7,8 @@ use tracing_subscriber::EnvFilter;
 use super::files;
 use super::mistake::Wrong;
 use super::read::{Section, Text};
-use super::{AdminConfig, LogConfig, LogFormat, Secret, StoreConfig, value};
+use super::{AdminConfig, LogConfig, LogFormat, Secret, value};
+use crate::io::store::StoreConfig;
 use crate::proto::settings::{HoldResponse, Limits, Timing, Wake};
 
 const MS: Duration = Duration::from_millis(1);
@@ -80,10 +81,11 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
 /// Reads `[store]`.
 pub(super) fn store(section: Section<'_>) -> StoreConfig {
     let path = section.text("path");
+    let default = StoreConfig::new("data/store");
     let store = StoreConfig {
-        path: path.map_or_else(|| "data/store".into(), |text| text.text.into()),
-        window: section.duration("window", 2 * MS, Duration::ZERO..=SECOND),
-        queue: section.integer("queue", 65_536, 16..=10_000_000),
+        path: path.map_or(default.path, |text| text.text.into()),
+        window: section.duration("window", default.window, Duration::ZERO..=SECOND),
+        queue: section.integer("queue", default.queue, 16..=10_000_000),
     };
     section.finish();
     store
