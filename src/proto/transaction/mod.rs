@@ -1,50 +1,43 @@
-//! Transactions (RFC 3261 §17, RFC 6026). SKELETON: the signatures that the proxy is written against.
+//! Transactions (RFC 3261 §17, RFC 6026): one request and the responses to it, over one hop.
+//!
+//! [`Transactions`] is the table; `client.rs` and `server.rs` are its entries; each of the four
+//! state machines has a file of its own and is one enum with its data in the variants. `timers.rs`
+//! has the value of every letter, `follow_up.rs` writes the ACK and the CANCEL of an INVITE.
+//!
+//! Invariants: a transaction that is over is out of its table and has no timer armed; a machine
+//! keeps only the bytes that it may have to send again.
 
-use bytes::Bytes;
+mod client;
+mod client_invite;
+mod client_non_invite;
+mod follow_up;
+mod id;
+mod key;
+mod server;
+mod server_invite;
+mod server_non_invite;
+mod table;
+mod timers;
 
-use crate::proto::effects::Effects;
-use crate::proto::settings::Timing;
-use crate::proto::sip::Message;
-use crate::proto::timer::Letter;
-use crate::proto::{Destination, Flow};
-
-/// A server transaction of this shard: a slot and the slot's generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServerId {
-    pub slot: u32,
-    pub generation: u32,
-}
-/// A client transaction of this shard: a slot, and the random bits of its branch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientId {
-    pub slot: u32,
-    pub nonce: u64,
-}
-
-impl ClientId {
-    /// The Via branch that names it: `z9hG4bK`, the shard, the slot, 64 random bits, all in
-    /// characters that no peer rewrites.
-    pub fn branch(self, _shard: u16) -> String {
-        todo!()
-    }
-    /// Reads a branch of ours: the shard and the id.
-    pub fn from_branch(_branch: &[u8]) -> Option<(u16, Self)> {
-        todo!()
-    }
-}
+pub use id::{ClientId, ServerId};
+pub use server::response_flow;
+pub use table::Transactions;
 
 /// What a request is to the transaction layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A new server transaction: the core decides.
     New(ServerId),
-    /// A retransmission: answered again if there is an answer.
+    /// Nothing is left to do: a retransmission, answered again if there is an answer; or a request
+    /// without a usable Via or CSeq, of which an event was made.
     Retransmission,
     /// An ACK that its INVITE transaction took.
     Acked,
     /// A CANCEL: its own new transaction, and the INVITE's that it matches (RFC 3261 §9.2).
     Cancel {
+        /// The CANCEL's transaction.
         cancel: ServerId,
+        /// The INVITE's, answered or not; `None`: there is none from this source.
         invite: Option<ServerId>,
     },
     /// An ACK that matches no transaction: of a 2xx, end to end (or stray).
@@ -54,116 +47,14 @@ pub enum Received {
 }
 
 /// What a client transaction tells its user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientEvent {
     /// 1xx.
     Provisional,
     /// A final response; for INVITE also each further 2xx (RFC 6026 §8.4).
     Final,
-    /// Nothing came in time (Timer B or F).
+    /// Nothing came in time: Timer B or F, or no final response within 64*T1 of the CANCEL.
     Timeout,
     /// It could not be sent.
     TransportError,
-}
-
-/// All transactions of a shard.
-#[derive(Debug)]
-pub struct Transactions {
-    _timing: Timing,
-}
-
-impl Transactions {
-    pub fn new(timing: Timing, _shard: u16, _limit: usize, _key: [u64; 2]) -> Self {
-        Self { _timing: timing }
-    }
-
-    // --- server side ---
-    /// Matches a request (RFC 3261 §17.2.3). The key covers the top Via's branch and sent-by, the
-    /// method (ACK and CANCEL apart) and the CSeq number: chan_sip reuses a branch for NOTIFYs of
-    /// one subscription. Retransmissions are answered here.
-    pub fn handle_request(
-        &mut self,
-        _fx: &mut Effects<'_>,
-        _flow: &Flow,
-        _request: &Message,
-    ) -> Received {
-        todo!()
-    }
-    /// Sends a response; the machine keeps what it must retransmit. `response` is written already.
-    pub fn respond(
-        &mut self,
-        _fx: &mut Effects<'_>,
-        _id: ServerId,
-        _status: u16,
-        _response: Bytes,
-    ) {
-        todo!()
-    }
-    /// Whether it still waits for a final response.
-    pub fn awaits_final(&self, _id: ServerId) -> bool {
-        todo!()
-    }
-
-    // --- client side ---
-    /// Takes a slot, so that the branch can be written into the request.
-    pub fn reserve(&mut self, _fx: &mut Effects<'_>) -> ClientId {
-        todo!()
-    }
-    /// Sends a request written with the branch of `id` as a new client transaction. `to` must be
-    /// reliable or not as `reliable` says.
-    pub fn start(
-        &mut self,
-        _fx: &mut Effects<'_>,
-        _id: ClientId,
-        _request: &Message,
-        _to: Destination,
-        _reliable: bool,
-    ) {
-        todo!()
-    }
-    /// Gives a slot back that was reserved and not started, or ends a transaction without a word.
-    pub fn abandon(&mut self, _fx: &mut Effects<'_>, _id: ClientId) {
-        todo!()
-    }
-    /// Sends the CANCEL of an INVITE transaction (RFC 3261 §9.1) as a transaction of its own, with
-    /// these Reason header values. At once if a 1xx has come; else when the first one comes.
-    pub fn cancel(&mut self, _fx: &mut Effects<'_>, _id: ClientId, _reasons: &[&[u8]]) {
-        todo!()
-    }
-    /// Matches a response by branch, CSeq method and source. `None`: dropped, and an event said why;
-    /// or absorbed (a retransmission, the answer to a CANCEL). ACKs for non-2xx are sent here.
-    pub fn handle_response(
-        &mut self,
-        _fx: &mut Effects<'_>,
-        _flow: &Flow,
-        _response: &Message,
-    ) -> Option<(ClientId, ClientEvent)> {
-        todo!()
-    }
-    pub fn handle_send_failed(
-        &mut self,
-        _fx: &mut Effects<'_>,
-        _id: ClientId,
-    ) -> Option<ClientEvent> {
-        todo!()
-    }
-
-    // --- timers ---
-    /// `Some` if the user must hear of it: server transactions end silently but for Timer H.
-    pub fn handle_server_timer(&mut self, _fx: &mut Effects<'_>, _id: ServerId, _letter: Letter) {
-        todo!()
-    }
-    pub fn handle_client_timer(
-        &mut self,
-        _fx: &mut Effects<'_>,
-        _id: ClientId,
-        _letter: Letter,
-    ) -> Option<ClientEvent> {
-        todo!()
-    }
-
-    /// Live transactions: server, client.
-    pub fn count(&self) -> (usize, usize) {
-        todo!()
-    }
 }
