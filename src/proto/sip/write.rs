@@ -1,0 +1,572 @@
+//! Writing: a message with changes ([`Edit`]), and an answer to one ([`Reply`]).
+//!
+//! An edit keeps a short list of changes and copies everything between them, so that bytes that
+//! nobody changed leave as they came. One exception: white space before a header's colon is left
+//! out, because peers have taken such a line for another header than we did.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::header::HeaderName;
+use super::message::{ANSWER_NEEDS, Message};
+use super::parse::Start;
+use super::scan;
+
+/// Changes to a message, written in one pass; bytes that are not changed leave as they came.
+///
+/// Names and indexes mean the lines and values of the message that came: lines that were added are
+/// not removed or replaced by a later change. Of two changes to the same line or value the last
+/// counts. [`HeaderName::Other`] names nothing: such a change does nothing.
+#[derive(Debug)]
+pub struct Edit<'m> {
+    message: &'m Message,
+    uri: Option<Vec<u8>>,
+    changes: SmallVec<[Change; 8]>,
+}
+
+#[derive(Debug)]
+struct Change {
+    /// The number of the line that is changed, or before which a line is added.
+    line: usize,
+    action: Action,
+}
+
+#[derive(Debug)]
+enum Action {
+    /// A new line before this one.
+    Add(&'static str, Vec<u8>),
+    /// The line goes.
+    Remove,
+    /// The line's value.
+    Replace(Vec<u8>),
+    /// The value at that place of the line; `None`: it goes.
+    Part(usize, Option<Vec<u8>>),
+}
+
+impl<'m> Edit<'m> {
+    /// Nothing changed yet.
+    #[must_use]
+    pub fn new(message: &'m Message) -> Self {
+        Self {
+            message,
+            uri: None,
+            changes: SmallVec::new(),
+        }
+    }
+
+    /// Replaces the Request-URI; nothing happens to a response.
+    pub fn request_uri(&mut self, uri: impl Into<Vec<u8>>) -> &mut Self {
+        self.uri = Some(uri.into());
+        self
+    }
+
+    /// A new line before the first line of that name; at the top of the headers if there is none.
+    /// Of two, the later is on top.
+    pub fn prepend(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+        let line = self.message.index.first(name).unwrap_or(0);
+        self.add(line, name.as_str(), value.into(), true)
+    }
+
+    /// A new line after the last header.
+    pub fn append(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.append_named(name.as_str(), value)
+    }
+
+    /// The same for a name that [`HeaderName`] does not list.
+    pub fn append_named(&mut self, name: &'static str, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.add(self.message.index.lines.len(), name, value.into(), false)
+    }
+
+    /// The first line's value; further lines of that name go; appended if there is none.
+    pub fn replace(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+        let Some(first) = self.message.index.first(name) else {
+            return self.append(name, value);
+        };
+        self.remove(name);
+        self.change(first, Action::Replace(value.into()))
+    }
+
+    /// All lines of that name go.
+    pub fn remove(&mut self, name: HeaderName) -> &mut Self {
+        let Some(first) = self.message.index.first(name) else {
+            return self;
+        };
+        if name != HeaderName::Other {
+            self.remove_lines(first, |line| line.name == name);
+        }
+        self
+    }
+
+    /// The same for a name that [`HeaderName`] does not list, any case.
+    pub fn remove_named(&mut self, name: &str) -> &mut Self {
+        match HeaderName::parse(name.as_bytes()) {
+            HeaderName::Other => {
+                let message = self.message;
+                self.remove_lines(0, |line| {
+                    message.raw_name(line).eq_ignore_ascii_case(name.as_bytes())
+                });
+                self
+            }
+            known => self.remove(known),
+        }
+    }
+
+    /// The `index`-th value of a list header (over all lines, as [`Message::values`] counts).
+    pub fn replace_value(
+        &mut self,
+        name: HeaderName,
+        index: usize,
+        value: impl Into<Vec<u8>>,
+    ) -> &mut Self {
+        self.part(name, index, Some(value.into()))
+    }
+
+    /// That value goes; its line too if it was the only one on it.
+    pub fn remove_value(&mut self, name: HeaderName, index: usize) -> &mut Self {
+        self.part(name, index, None)
+    }
+
+    /// Writes the message.
+    #[must_use]
+    pub fn finish(mut self) -> Bytes {
+        let message = self.message;
+        let index = &message.index;
+        if self.uri.is_none() && self.changes.is_empty() && !index.has_spaced_colon {
+            return message.raw.clone();
+        }
+        // Stable: changes to one line keep their order.
+        self.changes.sort_by_key(|change| change.line);
+        let mut writer = Writer::new(message, self.added_len());
+        if let (Some(uri), Start::Request { uri: old, .. }) = (&self.uri, index.start) {
+            writer.copy_to(old.from as usize);
+            writer.out.put_slice(uri);
+            writer.skip_to(old.to as usize);
+        }
+        let mut rest = self.changes.as_slice();
+        if index.has_spaced_colon {
+            for line in 0..index.lines.len() {
+                let count = rest.iter().take_while(|change| change.line == line).count();
+                let (changes, more) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+                rest = more;
+                writer.line(line, changes);
+            }
+        }
+        while let Some(first) = rest.first() {
+            let same = |change: &&Change| change.line == first.line;
+            let count = rest.iter().take_while(same).count();
+            let (changes, more) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+            rest = more;
+            writer.line(first.line, changes);
+        }
+        writer.copy_to(message.raw.len());
+        writer.out.freeze()
+    }
+
+    fn added_len(&self) -> usize {
+        let uri = self.uri.as_ref().map_or(0, Vec::len);
+        let changes: usize = self
+            .changes
+            .iter()
+            .map(|change| match &change.action {
+                Action::Add(name, value) => name.len() + value.len() + 4,
+                Action::Replace(value) | Action::Part(_, Some(value)) => value.len(),
+                Action::Remove | Action::Part(_, None) => 0,
+            })
+            .sum();
+        uri + changes
+    }
+
+    fn add(&mut self, line: usize, name: &'static str, value: Vec<u8>, on_top: bool) -> &mut Self {
+        if name.is_empty() {
+            return self;
+        }
+        let change = Change {
+            line,
+            action: Action::Add(name, value),
+        };
+        // The last one that is added on top of a line is to be written first.
+        if on_top {
+            self.changes.insert(0, change);
+        } else {
+            self.changes.push(change);
+        }
+        self
+    }
+
+    fn change(&mut self, line: usize, action: Action) -> &mut Self {
+        self.changes.push(Change { line, action });
+        self
+    }
+
+    fn remove_lines(&mut self, from: usize, wanted: impl Fn(&super::parse::Line) -> bool) {
+        let lines = self.message.index.lines.iter().enumerate().skip(from);
+        for (line, _) in lines.filter(|(_, line)| wanted(line)) {
+            self.changes.push(Change {
+                line,
+                action: Action::Remove,
+            });
+        }
+    }
+
+    fn part(&mut self, name: HeaderName, index: usize, value: Option<Vec<u8>>) -> &mut Self {
+        let Some((line, _)) = self.message.value_spots(name).nth(index) else {
+            return self;
+        };
+        let before = self
+            .message
+            .value_spots(name)
+            .take(index)
+            .filter(|&(other, _)| other == line)
+            .count();
+        self.change(line, Action::Part(before, value))
+    }
+}
+
+/// Copies the message up to each change.
+struct Writer<'m> {
+    message: &'m Message,
+    out: BytesMut,
+    /// How much of the message has been dealt with.
+    done: usize,
+}
+
+impl<'m> Writer<'m> {
+    fn new(message: &'m Message, added: usize) -> Self {
+        Self {
+            message,
+            out: BytesMut::with_capacity(message.raw.len() + added),
+            done: 0,
+        }
+    }
+
+    fn copy_to(&mut self, to: usize) {
+        let part = scan::cut(&self.message.raw, self.done, to);
+        self.out.put_slice(part);
+        self.skip_to(to);
+    }
+
+    fn skip_to(&mut self, to: usize) {
+        self.done = self.done.max(to);
+    }
+
+    /// Writes one line with all its changes, and the lines before it.
+    fn line(&mut self, number: usize, changes: &[Change]) {
+        let index = &self.message.index;
+        let line = index.lines.get(number);
+        self.copy_to(line.map_or(index.lines_end, |line| line.at) as usize);
+        let mut is_removed = false;
+        let mut value = None;
+        let mut parts = SmallVec::<[(usize, Option<&[u8]>); 4]>::new();
+        for change in changes {
+            match &change.action {
+                Action::Add(name, value) => put_line(&mut self.out, name.as_bytes(), value),
+                Action::Remove => {
+                    is_removed = true;
+                    value = None;
+                    parts.clear();
+                }
+                Action::Replace(new) => {
+                    is_removed = false;
+                    value = Some(new.as_slice());
+                    parts.clear();
+                }
+                Action::Part(at, new) => parts.push((*at, new.as_deref())),
+            }
+        }
+        let Some(line) = line else { return };
+        if is_removed {
+            return self.skip_to(index.line_end(number));
+        }
+        let name_end = line.at as usize + usize::from(line.name_len);
+        self.copy_to(name_end);
+        let colon = scan::cut(&self.message.raw, name_end, line.value.from as usize)
+            .iter()
+            .take_while(|&&byte| byte != b':')
+            .count();
+        self.skip_to(name_end + colon);
+        if let Some(value) = value {
+            self.out.put_slice(b": ");
+            self.out.put_slice(value);
+            self.skip_to(line.value.to as usize);
+        } else if !parts.is_empty() {
+            self.parts(number, &parts);
+        }
+    }
+
+    /// Writes a line's value with some of its values changed; the name has been written.
+    fn parts(&mut self, number: usize, parts: &[(usize, Option<&[u8]>)]) {
+        let index = &self.message.index;
+        let Some(line) = index.lines.get(number) else {
+            return;
+        };
+        let raw = &self.message.raw;
+        let changed = |at: usize| parts.iter().rev().find(|(part, _)| *part == at);
+        let mut rest = line.value.of(raw);
+        let before = self.out.len();
+        let mut is_first = true;
+        for at in 0.. {
+            let Some(value) = scan::next_in_list(&mut rest) else {
+                break;
+            };
+            let from = scan::offset_in(raw, value);
+            let new = match changed(at) {
+                Some((_, None)) => {
+                    self.skip_to(from + value.len());
+                    continue;
+                }
+                Some((_, Some(new))) => Some(*new),
+                None => None,
+            };
+            if is_first {
+                let lead = scan::cut(raw, self.done, line.value.from as usize);
+                self.out
+                    .put_slice(if lead.is_empty() { b": " } else { lead });
+            } else {
+                // What stands between two values that both stay is theirs: white space, folds.
+                let between = scan::cut(raw, self.done, from);
+                self.out
+                    .put_slice(if between.is_empty() { b", " } else { between });
+            }
+            is_first = false;
+            self.out.put_slice(new.unwrap_or(value));
+            self.skip_to(from + value.len());
+        }
+        if is_first {
+            // Nothing is left: the line goes, and its name with it.
+            self.out.truncate(before - usize::from(line.name_len));
+            self.skip_to(index.line_end(number));
+        } else {
+            self.skip_to(line.value.to as usize);
+        }
+    }
+}
+
+/// A response made here (RFC 3261 §8.2.6): Via, From, To, Call-ID, CSeq of the request.
+///
+/// What the request lacks is left out, so that one that fails [`Message::validate`] can be
+/// answered. The 100 also gets the request's Timestamp (§8.2.6.1).
+#[derive(Debug)]
+pub struct Reply<'m> {
+    request: &'m Message,
+    status: u16,
+    reason: String,
+    top_via: Option<Vec<u8>>,
+    to_tag: Option<String>,
+    headers: SmallVec<[(&'static str, Vec<u8>); 4]>,
+}
+
+impl<'m> Reply<'m> {
+    /// A response without a body.
+    #[must_use]
+    pub fn new(request: &'m Message, status: u16, reason: &str) -> Self {
+        Self {
+            request,
+            status,
+            reason: reason.to_owned(),
+            top_via: None,
+            to_tag: None,
+            headers: SmallVec::new(),
+        }
+    }
+
+    /// Replaces the top Via value (with received/rport).
+    pub fn top_via(&mut self, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.top_via = Some(value.into());
+        self
+    }
+
+    /// Added to To if it has none; never on 100.
+    pub fn to_tag(&mut self, tag: &str) -> &mut Self {
+        self.to_tag = Some(tag.to_owned());
+        self
+    }
+
+    /// One more header line.
+    pub fn header(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.header_named(name.as_str(), value)
+    }
+
+    /// The same for a name that [`HeaderName`] does not list.
+    pub fn header_named(&mut self, name: &'static str, value: impl Into<Vec<u8>>) -> &mut Self {
+        if !name.is_empty() {
+            self.headers.push((name, value.into()));
+        }
+        self
+    }
+
+    /// Always with Content-Length.
+    #[must_use]
+    pub fn finish(self) -> Bytes {
+        let mut out = BytesMut::with_capacity(512);
+        out.put_slice(b"SIP/2.0 ");
+        out.put_slice(self.status.to_string().as_bytes());
+        out.put_u8(b' ');
+        out.put_slice(self.reason.as_bytes());
+        out.put_slice(b"\r\n");
+        for name in ANSWER_NEEDS {
+            self.copy(&mut out, name);
+        }
+        if self.status == 100 {
+            self.copy(&mut out, HeaderName::Timestamp);
+        }
+        for (name, value) in &self.headers {
+            put_line(&mut out, name.as_bytes(), value);
+        }
+        out.put_slice(b"Content-Length: 0\r\n\r\n");
+        out.freeze()
+    }
+
+    /// Copies a header of the request: all lines of Via, the first of others.
+    fn copy(&self, out: &mut BytesMut, name: HeaderName) {
+        let label = name.as_str().as_bytes();
+        let lines = self.request.headers().filter(|line| line.name == name);
+        if name == HeaderName::Via {
+            for (at, line) in lines.enumerate() {
+                match &self.top_via {
+                    Some(top) if at == 0 => {
+                        let mut rest = line.value;
+                        let replaced = scan::next_in_list(&mut rest).is_some();
+                        put_line(out, label, top);
+                        let rest = scan::trim(rest);
+                        if replaced && !rest.is_empty() {
+                            put_line(out, label, rest);
+                        }
+                    }
+                    _ => put_line(out, label, line.value),
+                }
+            }
+            return;
+        }
+        let Some(value) = self.request.header(name) else {
+            return;
+        };
+        match self.missing_tag() {
+            Some(tag) if name == HeaderName::To => {
+                let mut value = value.to_vec();
+                value.extend_from_slice(b";tag=");
+                value.extend_from_slice(tag.as_bytes());
+                put_line(out, label, &value);
+            }
+            _ => put_line(out, label, value),
+        }
+    }
+
+    fn missing_tag(&self) -> Option<&str> {
+        let has_tag = self.request.to().is_ok_and(|to| to.tag().is_some());
+        self.to_tag
+            .as_deref()
+            .filter(|_| self.status != 100 && !has_tag)
+    }
+}
+
+fn put_line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.put_slice(name);
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVITE: &str = "INVITE sip:bob@h SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=1,\r\n SIP/2.0/UDP b;branch=2\r\nv: SIP/2.0/TCP c\r\nFrom: <sip:a@h>;tag=1\r\nt :<sip:bob@h>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\nX-Odd:  kept  \r\nRoute: <sip:r1;lr>, <sip:r2;lr>\r\nRoute: <sip:r3;lr>\r\nContent-Length: 2\r\n\r\nab";
+
+    fn message(text: &str) -> Message {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn edited(text: &str, edit: impl FnOnce(&mut Edit<'_>)) -> String {
+        let message = message(text);
+        let mut changes = Edit::new(&message);
+        edit(&mut changes);
+        String::from_utf8(changes.finish().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn without_changes_only_the_white_space_before_a_colon_goes() {
+        assert_eq!(edited(INVITE, |_| {}), INVITE.replace("t :", "t:"));
+        let plain = INVITE.replace("t :", "t:");
+        assert_eq!(edited(&plain, |_| {}), plain);
+    }
+
+    #[test]
+    fn a_proxys_changes_leave_all_other_bytes_as_they_came() {
+        let out = edited(INVITE, |edit| {
+            edit.request_uri("sip:new@1.2.3.4;x=y")
+                .prepend(HeaderName::Via, "SIP/2.0/TLS p;branch=z9hG4bK1")
+                .replace_value(
+                    HeaderName::Via,
+                    0,
+                    "SIP/2.0/UDP a;branch=1;received=9.9.9.9",
+                )
+                .prepend(HeaderName::RecordRoute, "<sip:p;lr>")
+                .replace(HeaderName::MaxForwards, "69")
+                .remove_value(HeaderName::Route, 0);
+        });
+        let expected = INVITE
+            .replace("t :", "t:")
+            .replace("sip:bob@h SIP", "sip:new@1.2.3.4;x=y SIP")
+            .replace(
+                "Via: SIP/2.0/UDP a;branch=1,",
+                "Record-Route: <sip:p;lr>\r\nVia: SIP/2.0/TLS p;branch=z9hG4bK1\r\nVia: SIP/2.0/UDP a;branch=1;received=9.9.9.9,",
+            )
+            .replace("Route: <sip:r1;lr>, <sip:r2;lr>", "Route: <sip:r2;lr>")
+            .replace("Content-Length: 2\r\n", "Content-Length: 2\r\nMax-Forwards: 69\r\n");
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_line_goes_with_its_last_value() {
+        let out = edited(INVITE, |edit| {
+            edit.remove_value(HeaderName::Route, 0)
+                .remove_value(HeaderName::Route, 1)
+                .remove_value(HeaderName::Via, 2)
+                .remove_value(HeaderName::Route, 9);
+        });
+        assert!(!out.contains("r1") && !out.contains("r2") && !out.contains("v:"));
+        assert!(out.contains("  kept  \r\nRoute: <sip:r3;lr>\r\nContent"));
+    }
+
+    #[test]
+    fn replace_keeps_one_line_and_remove_none() {
+        let out = edited(INVITE, |edit| {
+            edit.replace(HeaderName::Via, "SIP/2.0/UDP x")
+                .remove(HeaderName::Route)
+                .remove_named("x-oDD")
+                .append_named("X-New", "1");
+        });
+        assert_eq!(out.matches("SIP/2.0/").count(), 1);
+        assert!(!out.contains("Route") && !out.contains("kept"));
+        assert!(out.contains("Content-Length: 2\r\nX-New: 1\r\n\r\n"));
+    }
+
+    #[test]
+    fn an_answer_copies_what_the_rfc_says() {
+        let request = message(INVITE);
+        let mut reply = Reply::new(&request, 480, "Temporarily Unavailable");
+        reply
+            .top_via("SIP/2.0/UDP a;branch=1;received=9.9.9.9")
+            .to_tag("t1")
+            .header(HeaderName::RetryAfter, "5");
+        assert_eq!(
+            std::str::from_utf8(&reply.finish()).unwrap(),
+            "SIP/2.0 480 Temporarily Unavailable\r\nVia: SIP/2.0/UDP a;branch=1;received=9.9.9.9\r\nVia: SIP/2.0/UDP b;branch=2\r\nVia: SIP/2.0/TCP c\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:bob@h>;tag=t1\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_100_gets_no_tag_and_an_existing_tag_stays() {
+        let request = message(INVITE);
+        let mut reply = Reply::new(&request, 100, "Trying");
+        reply.to_tag("t1");
+        assert!(!reply.finish().windows(6).any(|part| part == b"tag=t1"));
+        let tagged = INVITE.replace("t :<sip:bob@h>", "To: <sip:bob@h>;tag=old");
+        let request = message(&tagged);
+        let mut reply = Reply::new(&request, 481, "x");
+        reply.to_tag("t1");
+        let out = reply.finish();
+        assert!(out.windows(9).any(|part| part == b";tag=old\r"));
+        assert!(!out.windows(6).any(|part| part == b"tag=t1"));
+    }
+}
