@@ -252,3 +252,6 @@ fn cores() -> u16 {
         .try_into()
         .unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests;
