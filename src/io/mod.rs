@@ -7,4 +7,5 @@
 )]
 
 pub mod clock;
+pub mod resolver;
 pub mod store;
