@@ -9,3 +9,4 @@
 pub mod clock;
 pub mod resolver;
 pub mod store;
+pub mod transport;

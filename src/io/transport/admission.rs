@@ -1,0 +1,138 @@
+//! How many connections there may be, in all and from one address.
+//!
+//! An IPv6 client owns a /64, so that is what counts as one address there. Upstream's addresses
+//! are exempt from the limit per address: Asterisk is one.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ahash::RandomState;
+use dashmap::DashMap;
+use ipnet::IpNet;
+
+/// Counts the open connections that others have opened.
+#[derive(Debug)]
+pub(super) struct Admission {
+    total: AtomicUsize,
+    total_limit: usize,
+    per_address: DashMap<IpAddr, usize, RandomState>,
+    address_limit: usize,
+    exempt: Vec<IpNet>,
+}
+
+/// A place among the connections, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    /// `None`: exempt.
+    address: Option<IpAddr>,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Address,
+    Total,
+}
+
+impl Admission {
+    pub(super) fn new(total_limit: usize, address_limit: usize, exempt: Vec<IpNet>) -> Self {
+        Self {
+            total: AtomicUsize::new(0),
+            total_limit,
+            per_address: DashMap::default(),
+            address_limit,
+            exempt,
+        }
+    }
+
+    /// Takes a place; `make_room` is asked for one when there is none in all.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        ip: IpAddr,
+        make_room: impl FnOnce() -> bool,
+    ) -> Result<Place, Full> {
+        let address = (!self.exempt.iter().any(|net| net.contains(&ip))).then(|| client(ip));
+        if let Some(address) = address {
+            let mut open = self.per_address.entry(address).or_default();
+            if *open >= self.address_limit {
+                return Err(Full::Address);
+            }
+            *open += 1;
+        }
+        let before = self.total.fetch_add(1, Ordering::Relaxed);
+        // From here on an early return gives back what was taken.
+        let place = Place {
+            admission: Arc::clone(self),
+            address,
+        };
+        if before >= self.total_limit && !make_room() {
+            return Err(Full::Total);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.address {
+            let per_address = &self.admission.per_address;
+            if let Some(mut open) = per_address.get_mut(&address) {
+                *open = open.saturating_sub(1);
+            }
+            per_address.remove_if(&address, |_, open| *open == 0);
+        }
+    }
+}
+
+/// What counts as one client.
+fn client(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(total: usize, address: usize) -> Arc<Admission> {
+        let exempt = vec!["10.0.0.0/8".parse().unwrap()];
+        Arc::new(Admission::new(total, address, exempt))
+    }
+
+    #[test]
+    fn one_address_gets_its_share_and_upstream_more() {
+        let admission = admission(10, 1);
+        let phone: IpAddr = "192.0.2.1".parse().unwrap();
+        let pbx: IpAddr = "10.0.0.1".parse().unwrap();
+        let place = admission.admit(phone, || false).unwrap();
+        assert_eq!(admission.admit(phone, || false).err(), Some(Full::Address));
+        let _first = admission.admit(pbx, || false).unwrap();
+        let _second = admission.admit(pbx, || false).unwrap();
+        drop(place);
+        assert!(admission.admit(phone, || false).is_ok());
+        assert_eq!(admission.per_address.len(), 0);
+    }
+
+    #[test]
+    fn hosts_of_one_ipv6_network_are_one_client() {
+        let admission = admission(10, 1);
+        let _place = admission.admit("2001:db8::1".parse().unwrap(), || false);
+        let beside = admission.admit("2001:db8::2".parse().unwrap(), || false);
+        assert_eq!(beside.err(), Some(Full::Address));
+    }
+
+    #[test]
+    fn a_full_house_asks_for_room() {
+        let admission = admission(1, 10);
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        let _place = admission.admit(ip, || false).unwrap();
+        assert_eq!(admission.admit(ip, || false).err(), Some(Full::Total));
+        assert!(admission.admit(ip, || true).is_ok());
+        assert_eq!(admission.total.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,358 @@
+//! The running transports: the table of connections, and sending.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use bytes::Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+
+use crate::io::transport::admission::Admission;
+use crate::io::transport::connection::{Connection, Report, SendError};
+use crate::io::transport::counts::Counts;
+use crate::io::transport::inlet::Inlet;
+use crate::io::transport::listening::Listening;
+use crate::io::transport::stream::{StreamTask, trace_wire};
+use crate::io::transport::tls::{TlsClient, TlsServer};
+use crate::io::transport::udp::DatagramSocket;
+use crate::io::transport::{TransportLimits, hop};
+use crate::proto::sip::FrameLimits;
+use crate::proto::{
+    CloseReason, ConnectionId, Destination, Flow, FlowId, Hop, ListenerId, Transport,
+};
+
+/// How often a full house may be searched for a connection to close.
+const EVICT_EVERY: Duration = Duration::from_millis(20);
+/// How long connections may take to close at the end.
+const STOP: Duration = Duration::from_secs(2);
+
+/// The running transports.
+#[derive(Debug)]
+pub struct Network {
+    inlet: Arc<Inlet>,
+    connections: DashMap<ConnectionId, Arc<Connection>, RandomState>,
+    hops: DashMap<Hop, Arc<Connection>, RandomState>,
+    datagrams: Vec<Option<Arc<DatagramSocket>>>,
+    /// Transport and bound address of each listener.
+    listeners: Vec<(Transport, SocketAddr)>,
+    next: AtomicU64,
+    frames: FrameLimits,
+    pub(super) limits: Arc<TransportLimits>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) handshakes: Semaphore,
+    pub(super) tls: Option<Arc<TlsServer>>,
+    pub(super) upstream_tls: TlsClient,
+    last_eviction: Mutex<Option<Instant>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+    /// Connections that run, to wait for the last one.
+    running: watch::Sender<usize>,
+}
+
+impl Network {
+    pub(super) fn new(listening: Listening, inlet: Arc<Inlet>) -> Self {
+        let config = listening.config;
+        let limits = Arc::new(config.limits);
+        let transports = config.listeners.iter().map(|(transport, _)| *transport);
+        Self {
+            inlet,
+            connections: DashMap::default(),
+            hops: DashMap::default(),
+            datagrams: listening.datagrams,
+            listeners: transports.zip(listening.addresses).collect(),
+            next: AtomicU64::new(config.first_connection),
+            frames: config.frames,
+            admission: Arc::new(Admission::new(
+                limits.connections,
+                limits.connections_per_address,
+                limits.exempt.clone(),
+            )),
+            handshakes: Semaphore::new(limits.handshakes),
+            limits,
+            tls: listening.tls,
+            upstream_tls: listening.upstream_tls,
+            last_eviction: Mutex::new(None),
+            tasks: Mutex::new(Vec::new()),
+            running: watch::Sender::new(0),
+        }
+    }
+
+    /// Sends a message. A failure is counted here and told to the caller; one that comes later is
+    /// told to `report` by [`Input::SendFailed`](crate::proto::Input::SendFailed).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the flow is gone, its queue is full, or the datagram was refused.
+    pub fn send(
+        self: &Arc<Self>,
+        to: &Destination,
+        message: Bytes,
+        report: Option<Report>,
+    ) -> Result<(), SendError> {
+        let result = match to {
+            Destination::Flow(FlowId::Datagram { listener, remote }) => {
+                self.send_datagram(*listener, *remote, message)
+            }
+            Destination::Flow(FlowId::Stream(id)) => match self.connections.get(id) {
+                Some(connection) => {
+                    trace_wire("out", connection.flow.remote, &message);
+                    connection.send(message, report)
+                }
+                None => Err(SendError::FlowGone),
+            },
+            Destination::Hop(hop) => {
+                trace_wire("out", hop.address, &message);
+                self.send_hop(hop, message, report)
+            }
+        };
+        match result {
+            Ok(()) | Err(SendError::Refused) => {}
+            Err(SendError::FlowGone) => {
+                self.counts().dropped.flow_gone.inc();
+            }
+            Err(SendError::QueueFull) => {
+                self.counts().dropped.write_queue.inc();
+            }
+        }
+        result
+    }
+
+    /// Sends CRLF CRLF on a stream (RFC 5626 §4.4.1); a datagram flow has no such ping.
+    pub fn ping(&self, flow: FlowId) {
+        let counts = self.counts();
+        match flow {
+            FlowId::Datagram { .. } => {
+                counts.dropped.datagram_ping.inc();
+            }
+            FlowId::Stream(id) => {
+                let sent = match self.connections.get(&id) {
+                    Some(connection) => connection.ping(),
+                    None => Err(SendError::FlowGone),
+                };
+                if sent.is_err() {
+                    counts.dropped.flow_gone.inc();
+                }
+            }
+        }
+    }
+
+    /// Closes a connection once its queue is written; a datagram flow has nothing to close.
+    pub fn close(&self, flow: FlowId) {
+        if let FlowId::Stream(id) = flow
+            && let Some(connection) = self.connections.get(&id)
+        {
+            connection.close(CloseReason::Local);
+        }
+    }
+
+    /// A shard has an agent on the flow. False if the flow is gone: then nobody else says so.
+    #[must_use]
+    pub fn bind_flow(&self, flow: FlowId, shard: u16) -> bool {
+        match flow {
+            FlowId::Datagram { listener, remote } => {
+                self.inlet.bind_datagram(listener, remote, shard);
+                true
+            }
+            FlowId::Stream(id) => {
+                let connection = self.connections.get(&id);
+                connection.is_some_and(|connection| connection.bind(shard))
+            }
+        }
+    }
+
+    /// A shard has no agent on the flow any more.
+    pub fn unbind_flow(&self, flow: FlowId, shard: u16) {
+        match flow {
+            FlowId::Datagram { listener, remote } => {
+                self.inlet.unbind_datagram(listener, remote, shard);
+            }
+            FlowId::Stream(id) => {
+                if let Some(connection) = self.connections.get(&id) {
+                    connection.unbind(shard);
+                }
+            }
+        }
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        *self.running.borrow()
+    }
+
+    /// Stops accepting and receiving.
+    pub fn stop_listening(&self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Closes every connection once its queue is written, and waits for them.
+    pub async fn stop(&self) {
+        self.stop_listening();
+        for connection in &self.connections {
+            connection.close(CloseReason::Local);
+        }
+        let mut running = self.running.subscribe();
+        let all_closed = running.wait_for(|running| *running == 0);
+        if tokio::time::timeout(STOP, all_closed).await.is_err() {
+            let open = self.connections();
+            tracing::warn!(open, "connections did not close in time");
+        }
+    }
+
+    // --- for the connections' tasks ---
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.inlet.counts
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().push(tokio::spawn(task).abort_handle());
+    }
+
+    pub(super) fn next_flow(&self) -> FlowId {
+        FlowId::Stream(ConnectionId(self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    pub(super) fn connection(&self, flow: Flow, is_hop: bool) -> Arc<Connection> {
+        let limit = if is_hop {
+            self.limits.hop_write_queue
+        } else {
+            self.limits.write_queue
+        };
+        Arc::new(Connection::new(flow, is_hop, limit))
+    }
+
+    /// Runs a connection from its first byte to its end.
+    pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        connection: Arc<Connection>,
+    ) {
+        let flow = connection.flow;
+        let FlowId::Stream(id) = flow.id else {
+            return;
+        };
+        self.connections.insert(id, Arc::clone(&connection));
+        self.running.send_modify(|running| *running += 1);
+        self.counts().open(flow.transport).inc();
+        let (inlet, limits) = (Arc::clone(&self.inlet), Arc::clone(&self.limits));
+        let task = StreamTask::new(stream, connection, inlet, limits, self.frames);
+        let reason = task.run().await;
+        tracing::debug!(?id, ?reason, "connection closed");
+        self.connections.remove(&id);
+        self.counts().open(flow.transport).dec();
+        self.counts().close(reason);
+        self.running.send_modify(|running| *running -= 1);
+    }
+
+    /// Answers those who wait for a connection that was never opened.
+    pub(super) async fn abandon(&self, connection: &Connection) {
+        for message in connection.shut().queue {
+            match message.report {
+                Some(report) => self.inlet.report(report).await,
+                None => {
+                    self.counts().dropped.unsent.inc();
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget_hop(&self, hop: &Hop, connection: &Arc<Connection>) {
+        self.hops
+            .remove_if(hop, |_, current| Arc::ptr_eq(current, connection));
+    }
+
+    /// Closes a connection that has not said anything of use, to make room for another.
+    pub(super) fn evict_stranger(&self) -> bool {
+        let now = Instant::now();
+        {
+            let mut last = self.last_eviction.lock();
+            if last.is_some_and(|last| now < last + EVICT_EVERY) {
+                return false;
+            }
+            *last = Some(now);
+        }
+        let stranger = self
+            .connections
+            .iter()
+            .find(|connection| connection.is_stranger.load(Ordering::Relaxed));
+        stranger.is_some_and(|connection| {
+            connection.close(CloseReason::Idle);
+            true
+        })
+    }
+
+    // --- private ---
+
+    fn send_datagram(
+        &self,
+        listener: ListenerId,
+        remote: SocketAddr,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        trace_wire("out", remote, &message);
+        match self.datagrams.get(usize::from(listener.0)) {
+            Some(Some(socket)) => socket.send(remote, message, self.counts()),
+            Some(None) | None => Err(SendError::FlowGone),
+        }
+    }
+
+    fn send_hop(
+        self: &Arc<Self>,
+        hop: &Hop,
+        message: Bytes,
+        report: Option<Report>,
+    ) -> Result<(), SendError> {
+        if let Some(connection) = self.hops.get(hop) {
+            match connection.send(message.clone(), report) {
+                Err(SendError::FlowGone) => {}
+                done @ (Ok(()) | Err(SendError::QueueFull | SendError::Refused)) => return done,
+            }
+        }
+        let connection = match self.hops.entry(hop.clone()) {
+            Entry::Occupied(mut entry) => {
+                // Another shard may have opened it since.
+                let sent = entry.get().send(message.clone(), report);
+                if sent != Err(SendError::FlowGone) {
+                    return sent;
+                }
+                let connection = self.connection(self.hop_flow(hop), true);
+                entry.insert(Arc::clone(&connection));
+                connection
+            }
+            Entry::Vacant(entry) => {
+                let connection = self.connection(self.hop_flow(hop), true);
+                Arc::clone(&entry.insert(connection))
+            }
+        };
+        let sent = connection.send(message, report);
+        tokio::spawn(hop::run(Arc::clone(self), hop.clone(), connection));
+        sent
+    }
+
+    /// The flow of a connection to a hop. Its listener is the one that stands for us: of the same
+    /// transport and address family if there is one.
+    fn hop_flow(&self, hop: &Hop) -> Flow {
+        let find = |family: bool| {
+            self.listeners.iter().position(|(transport, address)| {
+                *transport == hop.transport
+                    && (!family || address.is_ipv4() == hop.address.is_ipv4())
+            })
+        };
+        let listener = find(true).or_else(|| find(false)).unwrap_or_default();
+        Flow {
+            id: self.next_flow(),
+            listener: ListenerId(u16::try_from(listener).unwrap_or_default()),
+            remote: hop.address,
+            transport: hop.transport,
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The task of one stream connection: reads, frames, parses, delivers; writes what is queued.
+//!
+//! Reading and writing advance in one `poll`, so that a peer that does not read cannot stop us from
+//! reading. An idle connection holds no read buffer: bytes arrive in a scratch buffer on the stack
+//! and only then move to the framer. Times: a message must be whole `message` after its first byte
+//! however its bytes trickle; a connection without a registered agent is closed when it is idle.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Sleep;
+
+use crate::io::transport::TransportLimits;
+use crate::io::transport::connection::{Connection, Outgoing, Report, Standing};
+use crate::io::transport::inlet::Inlet;
+use crate::proto::CloseReason;
+use crate::proto::sip::{Frame, FrameLimits, Framer, ParseErrorKind};
+
+/// Bytes that one read may take.
+const SCRATCH: usize = 16 * 1024;
+/// Messages that one write may take.
+const SLICES: usize = 32;
+/// Requests toward upstream that are remembered until the peer says anything.
+const UNANSWERED: usize = 256;
+/// RFC 5626 §4.4.1 asks for a pong per ping; a flood gets one in this time.
+const PONG_EVERY: Duration = Duration::from_secs(1);
+/// How long a connection that we end may take to write what is queued.
+const LEAVE: Duration = Duration::from_millis(500);
+
+/// A connection's own state.
+#[derive(Debug)]
+pub(super) struct StreamTask<S> {
+    stream: S,
+    connection: Arc<Connection>,
+    inlet: Arc<Inlet>,
+    limits: Arc<TransportLimits>,
+    framer: Framer,
+    writing: VecDeque<Outgoing>,
+    is_flushed: bool,
+    /// Requests written since the peer was last heard: lost if the connection breaks.
+    unanswered: VecDeque<Report>,
+    clocks: Clocks,
+    /// Set once the end is decided: nothing is read any more, what is queued is written.
+    leaving: Option<Leaving>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    /// The last byte read, or written as far as the idle check knows.
+    active: Instant,
+    /// Something was written since the last idle check.
+    has_written: bool,
+    /// When a message that has begun must be whole.
+    partial: Option<Instant>,
+    pong: Option<Instant>,
+    heard: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    reason: CloseReason,
+    until: Instant,
+    /// Whether to go as soon as the queue is empty (or to wait for a last answer).
+    when_flushed: bool,
+}
+
+/// What one wait brought.
+enum Step {
+    Read,
+    Deadline,
+    Close(CloseReason),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
+    pub(super) fn new(
+        stream: S,
+        connection: Arc<Connection>,
+        inlet: Arc<Inlet>,
+        limits: Arc<TransportLimits>,
+        frames: FrameLimits,
+    ) -> Self {
+        Self {
+            stream,
+            connection,
+            inlet,
+            limits,
+            framer: Framer::new(frames),
+            writing: VecDeque::new(),
+            is_flushed: true,
+            unanswered: VecDeque::new(),
+            clocks: Clocks {
+                active: Instant::now(),
+                has_written: false,
+                partial: None,
+                pong: None,
+                heard: None,
+            },
+            leaving: None,
+        }
+    }
+
+    /// Runs the connection to its end, tells whom it concerns, and returns why it ended.
+    pub(super) async fn run(mut self) -> CloseReason {
+        let reason = self.pump().await;
+        let remains = self.connection.shut();
+        let unsent = self.writing.drain(..).chain(remains.queue);
+        let mut lost: Vec<Report> = self.unanswered.drain(..).collect();
+        for message in unsent {
+            self.inlet.counts.dropped.unsent.inc();
+            lost.extend(message.report);
+        }
+        for report in lost {
+            self.inlet.report(report).await;
+        }
+        let flow = self.connection.flow.id;
+        self.inlet.closed(flow, remains.bound, reason).await;
+        if reason != CloseReason::SlowReader
+            && let Ok(Err(error)) = tokio::time::timeout(LEAVE, self.stream.shutdown()).await
+        {
+            tracing::trace!(%error, "peer was gone before the close");
+        }
+        reason
+    }
+
+    async fn pump(&mut self) -> CloseReason {
+        let sleep = tokio::time::sleep_until(self.deadline().into());
+        tokio::pin!(sleep);
+        loop {
+            match poll_fn(|cx| self.poll_step(cx, sleep.as_mut())).await {
+                Step::Close(reason) => return reason,
+                Step::Read => self.deliver().await,
+                Step::Deadline => {
+                    if let Some(reason) = self.overdue(Instant::now()) {
+                        return reason;
+                    }
+                }
+            }
+            // A later deadline need not move the timer: it fires early and is set again.
+            let deadline = self.deadline().into();
+            if sleep.is_elapsed() || deadline < sleep.deadline() {
+                sleep.as_mut().reset(deadline);
+            }
+        }
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Step> {
+        match self.connection.take(cx, &mut self.writing) {
+            Standing::Open => {}
+            Standing::Closing(CloseReason::Local) => self.leave(CloseReason::Local, true),
+            Standing::Closing(reason) => return Poll::Ready(Step::Close(reason)),
+        }
+        let written = self.poll_write(cx);
+        if let Poll::Ready(Err(_)) = written {
+            return Poll::Ready(Step::Close(CloseReason::Transport));
+        }
+        match self.leaving {
+            Some(leaving) if leaving.when_flushed && written.is_ready() => {
+                return Poll::Ready(Step::Close(leaving.reason));
+            }
+            Some(leaving) if leaving.until <= Instant::now() => {
+                return Poll::Ready(Step::Close(leaving.reason));
+            }
+            Some(_) => {}
+            None => match self.poll_read(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Step::Close(CloseReason::Peer)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Step::Read),
+                Poll::Ready(Err(_)) => return Poll::Ready(Step::Close(CloseReason::Transport)),
+                Poll::Pending => {}
+            },
+        }
+        sleep.poll(cx).map(|()| Step::Deadline)
+    }
+
+    /// Reads once into the framer; 0 is the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut scratch = [const { MaybeUninit::<u8>::uninit() }; SCRATCH];
+        let mut read = ReadBuf::uninit(&mut scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        self.framer.buffer().extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Writes all that is queued; ready when it has left for the operating system.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.writing.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut count = 0;
+            for (slice, message) in slices.iter_mut().zip(&self.writing) {
+                *slice = IoSlice::new(&message.bytes);
+                count += 1;
+            }
+            let slices = slices.get(..count).unwrap_or_default();
+            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.is_flushed = false;
+            self.clocks.has_written = true;
+            self.connection.written(written);
+            self.advance(written);
+        }
+        if self.writing.capacity() > SLICES {
+            self.writing = VecDeque::new();
+        }
+        if !self.is_flushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.is_flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes written bytes off the queue.
+    fn advance(&mut self, mut written: usize) {
+        while let Some(message) = self.writing.front_mut() {
+            if message.bytes.len() > written {
+                message.bytes.advance(written);
+                return;
+            }
+            written -= message.bytes.len();
+            let report = message.report;
+            self.writing.pop_front();
+            if self.connection.is_hop
+                && let Some(report) = report
+            {
+                if self.unanswered.len() == UNANSWERED {
+                    self.unanswered.pop_front();
+                }
+                self.unanswered.push_back(report);
+            }
+        }
+    }
+
+    /// Cuts what has arrived and hands it on; waits while a shard's queue is full.
+    async fn deliver(&mut self) {
+        self.clocks.active = Instant::now();
+        self.unanswered.clear();
+        loop {
+            match self.framer.next() {
+                Ok(Some(frame)) => {
+                    self.clocks.partial = None;
+                    self.on_frame(frame).await;
+                }
+                Ok(None) => break,
+                Err((bytes, error)) => {
+                    // What does not even begin like SIP has no answer coming.
+                    let answered = error.kind != ParseErrorKind::StartLine && !bytes.is_empty();
+                    self.leave(CloseReason::Framing, !answered);
+                    let flow = self.connection.flow;
+                    self.inlet.stream_malformed(flow, bytes, error).await;
+                    return;
+                }
+            }
+        }
+        if self.framer.is_partial() {
+            let limit = self.limits.message;
+            let partial = &mut self.clocks.partial;
+            partial.get_or_insert_with(|| Instant::now() + limit);
+        } else {
+            self.clocks.partial = None;
+            let buffer = self.framer.buffer();
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
+    async fn on_frame(&mut self, frame: Frame) {
+        let flow = self.connection.flow;
+        let bound = self.connection.bound();
+        match frame {
+            Frame::Message(message) => {
+                self.connection.is_stranger.store(false, Ordering::Relaxed);
+                trace_wire("in", flow.remote, message.raw());
+                self.inlet.stream_message(flow, bound, message).await;
+            }
+            Frame::Malformed(bytes, error) => {
+                trace_wire("in", flow.remote, &bytes);
+                self.inlet.stream_malformed(flow, bytes, error).await;
+            }
+            Frame::Ping => {
+                self.pong();
+                self.heard(bound).await;
+            }
+            Frame::Pong => self.heard(bound).await,
+        }
+    }
+
+    fn pong(&mut self) {
+        let now = Instant::now();
+        if self.clocks.pong.is_some_and(|last| now < last + PONG_EVERY) {
+            self.inlet.counts.dropped.pong_withheld.inc();
+            return;
+        }
+        self.clocks.pong = Some(now);
+        // Dropped: a queue that is full is closing the connection already.
+        if self
+            .connection
+            .send(Bytes::from_static(b"\r\n"), None)
+            .is_err()
+        {
+            self.inlet.counts.dropped.write_queue.inc();
+        }
+    }
+
+    /// Tells the shards, at most once in a while: an answer to our own ping always.
+    async fn heard(&mut self, bound: u64) {
+        self.inlet.counts.keepalives.inc();
+        let now = Instant::now();
+        let is_new = self
+            .clocks
+            .heard
+            .is_none_or(|last| now >= last + PONG_EVERY);
+        if self.connection.take_pinged() || is_new {
+            self.clocks.heard = Some(now);
+            self.inlet
+                .stream_heard(self.connection.flow.id, bound)
+                .await;
+        }
+    }
+
+    fn leave(&mut self, reason: CloseReason, when_flushed: bool) {
+        let until = Instant::now() + LEAVE;
+        let leaving = self.leaving.get_or_insert(Leaving {
+            reason,
+            until,
+            when_flushed,
+        });
+        leaving.when_flushed |= when_flushed;
+    }
+
+    /// Why the connection must end for being late.
+    fn overdue(&mut self, now: Instant) -> Option<CloseReason> {
+        if let Some(leaving) = self.leaving {
+            return (leaving.until <= now).then_some(leaving.reason);
+        }
+        if self.clocks.partial.is_some_and(|partial| partial <= now) {
+            return Some(CloseReason::Idle);
+        }
+        let is_bound = self.connection.bound() != 0;
+        if is_bound || std::mem::take(&mut self.clocks.has_written) {
+            self.clocks.active = now;
+        }
+        (self.clocks.active + self.patience() <= now).then_some(CloseReason::Idle)
+    }
+
+    fn deadline(&self) -> Instant {
+        if let Some(leaving) = self.leaving {
+            return leaving.until;
+        }
+        let idle = self.clocks.active + self.patience();
+        self.clocks
+            .partial
+            .map_or(idle, |partial| partial.min(idle))
+    }
+
+    fn patience(&self) -> Duration {
+        if self.connection.is_hop {
+            self.limits.hop_idle
+        } else if self.connection.is_stranger.load(Ordering::Relaxed) {
+            self.limits.silent
+        } else {
+            self.limits.unbound
+        }
+    }
+}
+
+/// Logs a raw message, on the one target that may show it.
+pub(super) fn trace_wire(direction: &'static str, remote: std::net::SocketAddr, bytes: &[u8]) {
+    tracing::trace!(
+        target: "sip::wire",
+        direction,
+        %remote,
+        "{}",
+        String::from_utf8_lossy(bytes)
+    );
+}

@@ -1,0 +1,147 @@
+//! Datagrams: one socket and one receiving task per listener.
+//!
+//! A wake-up reads until the socket is empty. Parsing happens here. A shard that cannot keep up
+//! loses datagrams, counted: their senders retransmit (RFC 3261 §17).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use crate::io::transport::connection::SendError;
+use crate::io::transport::counts::Counts;
+use crate::io::transport::inlet::Inlet;
+use crate::io::transport::socket::{canonical, for_family};
+use crate::io::transport::stream::trace_wire;
+use crate::proto::sip::Message;
+use crate::proto::{Flow, FlowId, ListenerId, Transport};
+
+/// Larger than any datagram.
+const DATAGRAM: usize = 65_536;
+/// Datagrams that are read before others get their turn.
+const BATCH: usize = 64;
+/// Datagrams that may wait for the operating system to take them.
+const BACKLOG: usize = 1024;
+/// RFC 5626 §4.4.1's CRLF CRLF is the longest keep-alive; nothing so short is a message.
+const KEEPALIVE: usize = 4;
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// A bound datagram listener.
+#[derive(Debug)]
+pub(super) struct DatagramSocket {
+    id: ListenerId,
+    socket: UdpSocket,
+    is_v6: bool,
+    backlog: mpsc::Sender<(SocketAddr, Bytes)>,
+}
+
+/// The other end of a socket's backlog.
+#[derive(Debug)]
+pub(super) struct Backlog(mpsc::Receiver<(SocketAddr, Bytes)>);
+
+impl DatagramSocket {
+    pub(super) fn new(id: ListenerId, socket: UdpSocket, is_v6: bool) -> (Arc<Self>, Backlog) {
+        let (backlog, waiting) = mpsc::channel(BACKLOG);
+        let socket = Self {
+            id,
+            socket,
+            is_v6,
+            backlog,
+        };
+        (Arc::new(socket), Backlog(waiting))
+    }
+
+    /// Sends at once, or as soon as the operating system has room.
+    pub(super) fn send(
+        &self,
+        remote: SocketAddr,
+        bytes: Bytes,
+        counts: &Counts,
+    ) -> Result<(), SendError> {
+        match self
+            .socket
+            .try_send_to(&bytes, for_family(remote, self.is_v6))
+        {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if self.backlog.try_send((remote, bytes)).is_err() {
+                    counts.dropped.datagram_send.inc();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "datagram not sent");
+                counts.dropped.datagram_send.inc();
+                Err(SendError::Refused)
+            }
+        }
+    }
+
+    /// Sends what waits, for ever.
+    pub(super) async fn drain(self: Arc<Self>, mut backlog: Backlog, counts: Counts) {
+        while let Some((remote, bytes)) = backlog.0.recv().await {
+            let remote = for_family(remote, self.is_v6);
+            if let Err(error) = self.socket.send_to(&bytes, remote).await {
+                tracing::debug!(%error, "datagram not sent");
+                counts.dropped.datagram_send.inc();
+            }
+        }
+    }
+
+    /// Receives for ever.
+    pub(super) async fn receive(self: Arc<Self>, inlet: Arc<Inlet>, limit: usize) {
+        let mut buffer = vec![0; DATAGRAM];
+        loop {
+            if let Err(error) = self.socket.readable().await {
+                tracing::warn!(%error, "datagram socket fails");
+                tokio::time::sleep(ERROR_PAUSE).await;
+            }
+            for _ in 0..BATCH {
+                match self.socket.try_recv_from(&mut buffer) {
+                    Ok((length, remote)) => {
+                        let datagram = buffer.get(..length).unwrap_or_default();
+                        self.handle(&inlet, limit, canonical(remote), datagram);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => tracing::debug!(%error, "datagram not received"),
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn handle(&self, inlet: &Inlet, limit: usize, remote: SocketAddr, datagram: &[u8]) {
+        let flow = Flow {
+            id: FlowId::Datagram {
+                listener: self.id,
+                remote,
+            },
+            listener: self.id,
+            remote,
+            transport: Transport::Udp,
+        };
+        if datagram.len() > limit {
+            inlet.counts.dropped.oversize.inc();
+            return;
+        }
+        if datagram.len() <= KEEPALIVE {
+            if datagram.iter().all(|byte| b"\r\n\0".contains(byte)) {
+                inlet.counts.keepalives.inc();
+                inlet.datagram_heard(flow);
+            } else {
+                inlet.counts.dropped.garbage.inc();
+            }
+            return;
+        }
+        trace_wire("in", remote, datagram);
+        let bytes = Bytes::copy_from_slice(datagram);
+        match Message::parse(bytes.clone()) {
+            Ok(message) => inlet.datagram_message(flow, message),
+            Err(error) => inlet.datagram_malformed(flow, bytes, error),
+        }
+    }
+}
