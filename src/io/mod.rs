@@ -7,6 +7,7 @@
 )]
 
 pub mod clock;
+pub mod pns;
 pub mod resolver;
 pub mod store;
 pub mod transport;

@@ -8,8 +8,11 @@
     reason = "stand-ins are peers of io: they own sockets, tasks and clocks"
 )]
 
+pub mod apns;
 pub mod asterisk;
 pub mod call;
 pub mod error;
 pub mod phone;
+pub mod push;
+mod push_http1;
 pub mod timeline;

@@ -1,0 +1,93 @@
+//! What the tests push, and to whom.
+
+use std::time::Duration;
+
+use rouse::config::ApnsConfig;
+use rouse::io::pns::{PnsConfig, PushService};
+use rouse::proto::push::{
+    CallNotice, Notice, Pns, Prid, PushError, PushId, PushRequest, PushTarget,
+};
+use rouse::standin::apns::{ApnsStandin, ApnsStandinConfig};
+use tempfile::TempDir;
+
+/// The stand-in's only app.
+pub(crate) const APP: &str = "com.example.app";
+
+/// A device token.
+pub(crate) fn token(number: u8) -> String {
+    format!("{number:02x}").repeat(32)
+}
+
+/// A call, as the gateway describes it.
+pub(crate) fn call() -> CallNotice {
+    CallNotice {
+        call_id: "b1946ac92492d234@pbx.example.com".into(),
+        from_uri: "sip:+493012345@pbx.example.com".into(),
+        display_name: "Ada Lovelace".into(),
+        to: "1001@pbx.example.com".into(),
+        video: false,
+        sent_at_ms: 1_700_000_000_000,
+        expires_at_ms: 1_700_000_025_000,
+    }
+}
+
+/// A push to an APNs device.
+pub(crate) fn to_apns(token: &str, notice: Notice) -> PushRequest {
+    PushRequest {
+        id: PushId {
+            shard: 0,
+            number: 1,
+        },
+        target: PushTarget {
+            pns: Pns::Apns,
+            app: APP.into(),
+            token: Prid::new(token),
+        },
+        notice,
+        lifetime: Duration::from_secs(25),
+    }
+}
+
+/// A stand-in for APNs and a gateway that pushes to it.
+pub(crate) struct AppleRig {
+    pub(crate) apple: ApnsStandin,
+    pub(crate) config: ApnsConfig,
+    pub(crate) service: PushService,
+    _folder: TempDir,
+}
+
+impl AppleRig {
+    pub(crate) async fn new() -> Self {
+        Self::with(ApnsStandinConfig::default()).await
+    }
+
+    pub(crate) async fn with(config: ApnsStandinConfig) -> Self {
+        let folder = TempDir::new().unwrap();
+        let clock = config.clock.clone();
+        let apple = ApnsStandin::start(config).await.unwrap();
+        let config = apple.client_config(folder.path()).unwrap();
+        let service = PushService::with_clock(only_apns(config.clone()), clock).unwrap();
+        Self {
+            apple,
+            config,
+            service,
+            _folder: folder,
+        }
+    }
+
+    /// Sends a call's push and returns the label of what became of it.
+    pub(crate) async fn call(&self, token: &str) -> Result<String, PushError> {
+        let push = to_apns(token, Notice::Call(call()));
+        let accepted = self.service.send(push).await?;
+        Ok(accepted.provider_id.to_string())
+    }
+}
+
+/// A configuration with one APNs entry.
+pub(crate) fn only_apns(entry: ApnsConfig) -> PnsConfig {
+    PnsConfig {
+        apns: vec![entry],
+        fcm: Vec::new(),
+        gateway_id: "gw-test".to_owned(),
+    }
+}
