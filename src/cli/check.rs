@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::cli::{ConfigArgs, Exit, load, output, reach};
+use crate::cli::{ConfigArgs, Exit, fail, load, output, reach, runtime};
 use crate::config::{ApnsCredential, Config};
 use crate::io::clock::Clock;
 
@@ -44,7 +44,13 @@ pub(super) fn run(arguments: &CheckArgs) -> Exit {
     }
     certificates(&config, &mut report);
     if !arguments.offline {
-        reach::upstreams(&config, &mut report);
+        match runtime() {
+            Ok(runtime) => {
+                reach::upstreams(&config, &runtime, &mut report);
+                reach::push_services(&config, &runtime, &mut report);
+            }
+            Err(error) => return fail(&error),
+        }
     }
     report.end()
 }

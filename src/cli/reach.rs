@@ -1,7 +1,8 @@
-//! Does Asterisk answer? One OPTIONS to each node, over the transport that the node's URI names.
+//! Does Asterisk answer? One OPTIONS to the first address of each node (RFC 3263 finds it), over
+//! the transport that the node's URI or DNS names. And do the push services take our credentials?
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -9,11 +10,14 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio::runtime::Runtime;
 
 use crate::cli::check::Report;
 use crate::config::Config;
-use crate::proto::Transport;
+use crate::io::pns::{PnsConfig, PushService};
+use crate::io::resolver::Resolver;
 use crate::proto::settings::Node;
+use crate::proto::{Hop, Transport};
 
 /// How long a node may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,10 +30,11 @@ const ATTEMPTS: [Duration; 3] = [
 ];
 
 /// Asks every node of every upstream at once.
-pub(super) fn upstreams(config: &Config, report: &mut Report) {
-    let roots = match roots(config) {
-        Ok(roots) => roots,
-        Err(problem) => return report.fail("tls", problem),
+pub(super) fn upstreams(config: &Config, runtime: &Runtime, report: &mut Report) {
+    let (roots, resolver) = match (roots(config), Resolver::from_system()) {
+        (Ok(roots), Ok(resolver)) => (roots, resolver),
+        (Err(problem), _) => return report.fail("tls", problem),
+        (_, Err(error)) => return report.fail("resolver", error),
     };
     let nodes: Vec<(&str, &Node)> = config
         .settings
@@ -40,7 +45,12 @@ pub(super) fn upstreams(config: &Config, report: &mut Report) {
     let answers: Vec<Result<String, String>> = thread::scope(|scope| {
         let asked: Vec<_> = nodes
             .iter()
-            .map(|(_, node)| scope.spawn(|| ask(node, &roots)))
+            .map(|(_, node)| {
+                scope.spawn(|| {
+                    let hop = runtime.block_on(first_hop(&resolver, node))?;
+                    ask(&hop, node, &roots)
+                })
+            })
             .collect();
         asked
             .into_iter()
@@ -58,6 +68,39 @@ pub(super) fn upstreams(config: &Config, report: &mut Report) {
             Err(problem) => report.fail("upstream", format!("{what}: {problem}")),
         }
     }
+}
+
+/// Asks every push service whether it takes our credentials; no device is pushed.
+pub(super) fn push_services(config: &Config, runtime: &Runtime, report: &mut Report) {
+    let services = PnsConfig {
+        apns: config.push.apns.clone(),
+        fcm: config.push.fcm.clone(),
+        gateway_id: "rouse check".to_owned(),
+    };
+    let verdicts = runtime.block_on(async {
+        match PushService::new(services) {
+            Ok(service) => Ok(service.check().await),
+            Err(error) => Err(error),
+        }
+    });
+    match verdicts {
+        Err(error) => report.fail("push", error),
+        Ok(verdicts) => {
+            for (name, verdict) in verdicts {
+                match verdict {
+                    Ok(said) => report.ok("push", format!("{name}: {said}")),
+                    Err(problem) => report.fail("push", format!("{name}: {problem}")),
+                }
+            }
+        }
+    }
+}
+
+async fn first_hop(resolver: &Resolver, node: &Node) -> Result<Hop, String> {
+    let resolved = resolver.resolve(node).await;
+    let (hops, _) = resolved.map_err(|error| error.to_string())?;
+    let first = hops.into_iter().next();
+    first.ok_or_else(|| format!("{} has no address", node.host))
 }
 
 fn show(node: &Node) -> String {
@@ -78,13 +121,8 @@ fn show(node: &Node) -> String {
     format!("sip:{host}{port}{parameter}")
 }
 
-fn ask(node: &Node, roots: &Arc<ClientConfig>) -> Result<String, String> {
-    let transport = node.transport.unwrap_or(Transport::Udp);
-    let port = node.port.unwrap_or_else(|| transport.default_port());
-    let mut addresses = (&*node.host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("the name has no address ({error})"))?;
-    let address = addresses.next().ok_or("the name has no address")?;
+fn ask(hop: &Hop, node: &Node, roots: &Arc<ClientConfig>) -> Result<String, String> {
+    let (transport, address) = (hop.transport, hop.address);
     let status = match transport {
         Transport::Udp => over_udp(address),
         Transport::Tcp => connect(address).and_then(|mut stream| {
