@@ -12,78 +12,144 @@ use crate::proto::{BindingKey, Flow, FlowId};
 pub enum Event {
     /// A device registered or refreshed; `asleep_for` if it had no flow.
     Registered {
+        /// Which binding.
         key: BindingKey,
+        /// The agent.
         aor: Box<str>,
+        /// The flow.
         flow: Flow,
+        /// For how long.
         expires: Duration,
+        /// Whether it was not there before.
         is_new: bool,
     },
     /// A device left.
-    Unregistered { key: BindingKey, aor: Box<str> },
+    Unregistered {
+        /// Which binding.
+        key: BindingKey,
+        /// The agent.
+        aor: Box<str>,
+    },
     /// A binding's time is over.
-    Expired { key: BindingKey, aor: Box<str> },
+    Expired {
+        /// Which binding.
+        key: BindingKey,
+        /// The agent.
+        aor: Box<str>,
+    },
     /// A device's flow closed; it can be woken.
-    Asleep { key: BindingKey, aor: Box<str> },
+    Asleep {
+        /// Which binding.
+        key: BindingKey,
+        /// The agent.
+        aor: Box<str>,
+    },
     /// A Contact gave no way to wake its device.
-    NoPush { aor: Box<str>, reason: NoPush },
+    NoPush {
+        /// The agent.
+        aor: Box<str>,
+        /// Why.
+        reason: NoPush,
+    },
     /// A call for an agent arrived.
     CallReceived {
+        /// Its Call-ID.
         call_id: Box<str>,
+        /// The agent.
         aor: Box<str>,
+        /// How many devices it goes to.
         devices: usize,
+        /// How many of those have no flow.
         asleep: usize,
     },
     /// A device is being woken for a call.
     WakeStarted {
+        /// Its Call-ID.
         call_id: Box<str>,
+        /// Which binding.
         key: BindingKey,
+        /// The push service.
         pns: Pns,
     },
     /// A push service took a push.
     PushAccepted {
+        /// The push service.
         pns: Pns,
+        /// What the push says.
         notice: &'static str,
+        /// After how long.
         after: Duration,
+        /// The provider's name for it.
         provider_id: Box<str>,
     },
     /// A push failed.
     PushFailed {
+        /// The push service.
         pns: Pns,
+        /// What the push says.
         notice: &'static str,
+        /// What went wrong.
         error: PushError,
     },
     /// A device re-registered for a waiting call.
     Woken {
+        /// Its Call-ID.
         call_id: Box<str>,
+        /// Which binding.
         key: BindingKey,
+        /// After how long.
         after: Duration,
     },
     /// A device was not woken in time.
     WakeTimedOut {
+        /// Its Call-ID.
         call_id: Box<str>,
+        /// Which binding.
         key: BindingKey,
+        /// After how long.
         after: Duration,
     },
     /// The INVITE went out to a device.
     CallForwarded {
+        /// Its Call-ID.
         call_id: Box<str>,
+        /// Which binding.
         key: BindingKey,
+        /// The flow.
         flow: FlowId,
     },
     /// A call's INVITE got its final answer.
     CallAnswered {
+        /// Its Call-ID.
         call_id: Box<str>,
+        /// Its status.
         status: u16,
+        /// After how long.
         after: Duration,
     },
     /// A request was refused.
-    Rejected { reject: Reject, flow: Flow },
+    Rejected {
+        /// Why.
+        reject: Reject,
+        /// The flow.
+        flow: Flow,
+    },
     /// Something was dropped.
-    Dropped { place: Drop, flow: Option<FlowId> },
+    Dropped {
+        /// Where.
+        place: Drop,
+        /// The flow.
+        flow: Option<FlowId>,
+    },
     /// Something durable could not be written.
     StoreFailed,
     /// An upstream's node has (no) address.
-    NodeResolved { node: u16, hops: usize },
+    NodeResolved {
+        /// The node's index.
+        node: u16,
+        /// How many addresses.
+        hops: usize,
+    },
 }
 
 /// Where something was dropped: the label of the counter.

@@ -2,15 +2,29 @@
 //!
 //! Feed one input, take the outputs until there are none, ask for the next timeout.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::proto::effects::Effects;
+use crate::proto::proxy::Proxy;
+use crate::proto::registration::location::LocationService;
 use crate::proto::settings::Settings;
-use crate::proto::{ClockAnchor, Input, Output};
+use crate::proto::timer::{Timer, TimerQueue};
+use crate::proto::{ClockAnchor, Command, Input, Output};
 
 /// One shard's gateway.
 #[derive(Debug)]
-pub struct Gateway {}
+pub struct Gateway {
+    proxy: Proxy,
+    timers: TimerQueue,
+    rng: StdRng,
+    outputs: VecDeque<Output>,
+    anchor: ClockAnchor,
+}
 
 /// What a gateway is made from.
 #[derive(Clone, Debug)]
@@ -30,26 +44,92 @@ pub struct Genesis {
 }
 
 impl Gateway {
-    /// Makes a gateway.
+    /// Makes a gateway; its first outputs ask for the addresses of the upstreams' nodes.
     #[must_use]
-    pub fn new(_genesis: Genesis) -> Self {
-        todo!()
+    pub fn new(genesis: Genesis) -> Self {
+        let Genesis {
+            settings,
+            shard,
+            shards: _,
+            anchor,
+            seed,
+            key,
+        } = genesis;
+        let mut rng = StdRng::from_seed(seed);
+        let transaction_key = [rng.next_u64(), rng.next_u64()];
+        let mut gateway = Self {
+            proxy: Proxy::new(settings, shard, anchor, &key, transaction_key),
+            timers: TimerQueue::default(),
+            rng,
+            outputs: VecDeque::new(),
+            anchor,
+        };
+        gateway.with(anchor.instant, |proxy, fx| proxy.start(fx));
+        gateway
     }
+
     /// Takes one input.
-    pub fn handle_input(&mut self, _now: Instant, _input: Input) {
-        todo!()
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        self.with(now, |proxy, fx| match input {
+            Input::Message { flow, message } => proxy.on_message(fx, flow, message),
+            Input::Malformed { flow, bytes, error } => proxy.on_malformed(fx, flow, bytes, error),
+            Input::Heard { flow } => proxy.heard(fx, flow),
+            Input::FlowClosed { flow, reason } => proxy.on_flow_closed(fx, flow, reason),
+            Input::SendFailed { transaction } => proxy.on_send_failed(fx, transaction),
+            Input::Resolved { node, hops, ttl } => proxy.on_resolved(fx, node, hops, ttl),
+            Input::Pushed { id, verdict } => proxy.on_pushed(fx, id, verdict),
+            Input::Stored { ticket, durable } => proxy.on_stored(fx, ticket, durable),
+            Input::Command(Command::Restore(binding)) => proxy.restore(fx, binding),
+            Input::Command(Command::Drain) => proxy.drain(),
+        });
     }
+
     /// Fires what is due.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            self.with(now, |proxy, fx| proxy.on_timer(fx, timer));
+        }
     }
+
     /// Takes the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.outputs.pop_front()
     }
+
     /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.timers.next()
+    }
+
+    /// Who is registered, for whoever asks.
+    #[must_use]
+    pub const fn location(&self) -> &LocationService {
+        self.proxy.location()
+    }
+
+    /// What is in flight, for invariant checks: each number is of entries in one table, all zero
+    /// when every request was answered and its time is over.
+    #[must_use]
+    pub fn in_flight(&self) -> [usize; 6] {
+        self.proxy.in_flight()
+    }
+
+    /// The armed timers, for invariant checks.
+    pub fn timers(&self) -> impl Iterator<Item = (Instant, Timer)> + '_ {
+        self.timers.iter()
+    }
+
+    fn with<T>(&mut self, now: Instant, act: impl FnOnce(&mut Proxy, &mut Effects<'_>) -> T) -> T {
+        let after = now.saturating_duration_since(self.anchor.instant);
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let mut fx = Effects {
+            now,
+            unix_ms: self.anchor.unix_ms.saturating_add(after_ms),
+            timers: &mut self.timers,
+            rng: &mut self.rng,
+            outputs: &mut self.outputs,
+        };
+        act(&mut self.proxy, &mut fx)
     }
 }

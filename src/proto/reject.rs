@@ -9,6 +9,8 @@ pub enum Reject {
     TooManyHops,
     /// The request came back unchanged (§16.3 step 4, RFC 5393).
     LoopDetected,
+    /// Max-Breadth is used up (RFC 5393 §5.3.3).
+    MaxBreadth,
     /// Proxy-Require names what we do not know (§16.3 step 5).
     BadExtension,
     /// The Request-URI's scheme is not ours (§16.3 step 2).
@@ -23,12 +25,20 @@ pub enum Reject {
     NoDevice,
     /// No device was woken in time.
     NotWoken,
+    /// The push service refused to wake the only device.
+    PushFailed,
     /// No upstream serves this domain.
     UnknownDomain,
     /// No node of the upstream can be reached.
     NoUpstream,
+    /// A device did not answer in time (§16.7).
+    NoAnswer,
+    /// The upstream did not answer in time; 408 is not for requests other than INVITE (RFC 4320).
+    UpstreamSilent,
     /// A dialog's request whose flow is gone (RFC 5626 §5.3).
     FlowFailed,
+    /// Whoever was called is unavailable: 503 is not passed on (§16.7 step 6).
+    CalleeUnavailable,
     /// A Route that is not ours to follow.
     ForeignRoute,
     /// CANCEL without its INVITE (§9.2).
@@ -57,12 +67,15 @@ impl Reject {
             Self::Malformed => (400, "Bad Request"),
             Self::Forbidden | Self::ForeignRoute => (403, "Forbidden"),
             Self::UnknownAgent | Self::UnknownDomain => (404, "Not Found"),
+            Self::NoAnswer => (408, "Request Timeout"),
+            Self::UpstreamSilent => (504, "Server Time-out"),
             Self::TooLarge => (513, "Message Too Large"),
             Self::UnsupportedScheme => (416, "Unsupported URI Scheme"),
             Self::BadExtension => (420, "Bad Extension"),
             Self::FlowFailed => (430, "Flow Failed"),
-            Self::NoDevice | Self::NotWoken => (480, "Temporarily Unavailable"),
+            Self::NoDevice | Self::NotWoken | Self::PushFailed => (480, "Temporarily Unavailable"),
             Self::NoSuchTransaction => (481, "Call/Transaction Does Not Exist"),
+            Self::MaxBreadth => (440, "Max-Breadth Exceeded"),
             Self::LoopDetected => (482, "Loop Detected"),
             Self::TooManyHops => (483, "Too Many Hops"),
             Self::TooManyHeld => (486, "Busy Here"),
@@ -70,6 +83,7 @@ impl Reject {
             Self::NotDurable | Self::NoUpstream | Self::Overloaded | Self::Draining => {
                 (503, "Service Unavailable")
             }
+            Self::CalleeUnavailable => (500, "Server Internal Error"),
             Self::Version => (505, "Version Not Supported"),
             Self::TooManyDevices => (403, "Too Many Devices"),
         }
@@ -82,6 +96,9 @@ impl Reject {
             Self::Malformed => "malformed",
             Self::TooManyHops => "too-many-hops",
             Self::LoopDetected => "loop",
+            Self::MaxBreadth => "max-breadth",
+            Self::NoAnswer => "no-answer",
+            Self::UpstreamSilent => "upstream-silent",
             Self::BadExtension => "proxy-require",
             Self::UnsupportedScheme => "uri-scheme",
             Self::Version => "version",
@@ -89,10 +106,12 @@ impl Reject {
             Self::UnknownAgent => "unknown-agent",
             Self::NoDevice => "no-device",
             Self::NotWoken => "not-woken",
+            Self::PushFailed => "push-failed",
             Self::UnknownDomain => "unknown-domain",
             Self::NoUpstream => "no-upstream",
             Self::FlowFailed => "flow-failed",
             Self::ForeignRoute => "foreign-route",
+            Self::CalleeUnavailable => "callee-unavailable",
             Self::NoSuchTransaction => "no-such-transaction",
             Self::TooManyDevices => "too-many-devices",
             Self::TooManyHeld => "too-many-held",

@@ -47,6 +47,8 @@ pub enum Timer {
     Client(ClientId, Letter),
     /// A context's own deadline (proxy: wake, probe, grace, Timer C), by the context's number.
     Context(u64, ContextTimer),
+    /// No further 2xx of an answered INVITE is awaited.
+    LateAnswer(ClientId),
     /// An upstream node's DNS answer is stale.
     Resolve(u16),
     /// A server transaction's timer.
@@ -60,12 +62,8 @@ pub enum ContextTimer {
     C(u16),
     /// A live flow gave no 1xx: push as well.
     Grace(u16),
-    /// A woken phone whose caller is gone may still come.
-    LateWake(u16),
     /// A pinged flow gave no answer: push.
     Probe(u16),
-    /// A held request other than INVITE must be answered.
-    Hold,
     /// Another push may be tried.
     Retry(u16),
     /// A phone was not woken in time.

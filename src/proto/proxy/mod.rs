@@ -1,1 +1,405 @@
 //! Proxying (RFC 3261 §16), one file per step.
+//!
+//! A request is validated (`validate`, §16.3), its Routes read (`preprocess`, §16.4), its targets
+//! found (`targets`, §16.5), each reached by a branch (`device` for phones, `forward` for how a
+//! request is written, §16.6), its answers gathered (`response`, `best_response`, §16.7), and its
+//! CANCEL followed (`cancel`, §16.10). `register` drives a REGISTER, `qualify` answers OPTIONS.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use smallvec::SmallVec;
+
+use crate::proto::effects::Effects;
+use crate::proto::event::Drop;
+use crate::proto::push::wake::{Waiter, Wakes};
+use crate::proto::registration::flow::TokenSigner;
+use crate::proto::registration::location::LocationService;
+use crate::proto::reject::Reject;
+use crate::proto::settings::Settings;
+use crate::proto::sip::{HeaderName, Message, Method, Reply};
+use crate::proto::timer::{ContextTimer, Timer};
+use crate::proto::transaction::{ClientId, Received, ServerId, Transactions};
+use crate::proto::{
+    AorId, BindingKey, ClockAnchor, Destination, Event, Flow, FlowId, Output, ParseError,
+};
+
+mod best_response;
+mod cancel;
+mod contexts;
+mod device;
+mod forward;
+mod preprocess;
+mod qualify;
+mod register;
+mod response;
+mod response_context;
+mod targets;
+mod upstream;
+mod validate;
+
+use contexts::Contexts;
+use preprocess::Routes;
+use response_context::ResponseContext;
+use upstream::Upstreams;
+
+/// The proxy of one shard: all that it knows.
+#[derive(Debug)]
+pub struct Proxy {
+    settings: Arc<Settings>,
+    shard: u16,
+    anchor: ClockAnchor,
+    signer: TokenSigner,
+    upstreams: Upstreams,
+    transactions: Transactions,
+    location: LocationService,
+    wakes: Wakes,
+    contexts: Contexts,
+    /// The branch of each client transaction that has one.
+    clients: HashMap<ClientId, Waiter, RandomState>,
+    /// The context of each INVITE that may be cancelled.
+    servers: HashMap<ServerId, u64, RandomState>,
+    /// INVITEs that were answered with 2xx: where another 2xx goes (RFC 6026 §8.4).
+    late_answers: HashMap<ClientId, ServerId, RandomState>,
+    /// The branches that are not final, by their device.
+    by_device: HashMap<BindingKey, SmallVec<[Waiter; 2]>, RandomState>,
+    /// Agents whose first REGISTER is under way: chan_sip qualifies before it answers.
+    registering: HashMap<AorId, u32, RandomState>,
+    /// The context that waits for a write, by the ticket's number.
+    tickets: HashMap<u64, u64, RandomState>,
+    last_ticket: u64,
+    is_draining: bool,
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A device whose registration was accepted, over its flow.
+    Device,
+    /// Asterisk, of this group.
+    Upstream(u16),
+    /// Anybody else.
+    Stranger,
+}
+
+impl Proxy {
+    /// A proxy that knows nobody.
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        shard: u16,
+        anchor: ClockAnchor,
+        key: &[u8; 32],
+        transaction_key: [u64; 2],
+    ) -> Self {
+        let timing = settings.timing;
+        let limit = settings.limits.transactions;
+        Self {
+            upstreams: Upstreams::new(settings.clone()),
+            transactions: Transactions::new(timing, shard, limit, transaction_key),
+            signer: TokenSigner::new(key),
+            settings,
+            shard,
+            anchor,
+            location: LocationService::default(),
+            wakes: Wakes::new(shard),
+            contexts: Contexts::default(),
+            clients: HashMap::default(),
+            servers: HashMap::default(),
+            late_answers: HashMap::default(),
+            by_device: HashMap::default(),
+            registering: HashMap::default(),
+            tickets: HashMap::default(),
+            last_ticket: 0,
+            is_draining: false,
+        }
+    }
+
+    /// Begins: finds the upstreams' addresses.
+    pub(super) fn start(&mut self, fx: &mut Effects<'_>) {
+        self.upstreams.start(fx);
+    }
+
+    /// Takes no new calls from now on.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// DNS answered.
+    pub(super) fn on_resolved(
+        &mut self,
+        fx: &mut Effects<'_>,
+        node: u16,
+        hops: Vec<crate::proto::Hop>,
+        ttl: std::time::Duration,
+    ) {
+        self.upstreams.on_resolved(fx, node, hops, ttl);
+    }
+
+    /// Takes a message.
+    pub(super) fn on_message(&mut self, fx: &mut Effects<'_>, flow: Flow, message: Message) {
+        self.heard(fx, flow.id);
+        if message.is_request() {
+            self.on_request(fx, flow, message);
+        } else {
+            self.on_response(fx, &flow, &message);
+        }
+    }
+
+    /// Answers bytes that are no message, if an answer can be built.
+    pub(super) fn on_malformed(
+        &mut self,
+        fx: &mut Effects<'_>,
+        flow: Flow,
+        bytes: bytes::Bytes,
+        _error: ParseError,
+    ) {
+        fx.event(Event::Dropped {
+            place: Drop::Malformed,
+            flow: Some(flow.id),
+        });
+        if let Some(message) = Message::salvage(bytes)
+            && message.is_request()
+        {
+            self.refuse_stateless(fx, &flow, &message, Reject::Malformed);
+        }
+    }
+
+    fn on_request(&mut self, fx: &mut Effects<'_>, flow: Flow, request: Message) {
+        if let Err(reject) = self.validate(&request) {
+            self.refuse_stateless(fx, &flow, &request, reject);
+            return;
+        }
+        let routes = match self.preprocess(&request) {
+            Ok(routes) => routes,
+            Err(reject) => return self.refuse_stateless(fx, &flow, &request, reject),
+        };
+        let source = self.source(&flow);
+        let method = request.method();
+        let is_known = routes.token.is_some() || source != Source::Stranger;
+        let is_open_to_all = method == Some(Method::Register) || self.is_ping(&request);
+        if !is_known && !is_open_to_all {
+            self.refuse_stateless(fx, &flow, &request, Reject::Forbidden);
+            return;
+        }
+        match self.transactions.handle_request(fx, &flow, &request) {
+            Received::New(server) => self.on_new(fx, flow, request, server, source, routes),
+            Received::Retransmission | Received::Acked => {}
+            Received::Cancel { cancel, invite } => {
+                self.on_cancel(fx, &flow, &request, cancel, invite);
+            }
+            Received::Ack => self.on_ack(fx, flow, &request, source, &routes),
+            Received::Full => self.refuse_stateless(fx, &flow, &request, Reject::Overloaded),
+        }
+    }
+
+    fn on_new(
+        &mut self,
+        fx: &mut Effects<'_>,
+        flow: Flow,
+        request: Message,
+        server: ServerId,
+        source: Source,
+        routes: Routes,
+    ) {
+        let outcome = match request.method() {
+            Some(Method::Register) => self.register(fx, flow, &request, server),
+            Some(Method::Options) if routes.token.is_none() && source == Source::Stranger => {
+                self.answer_options(fx, &flow, &request, server)
+            }
+            _ => self.proxy_request(fx, flow, &request, server, source, routes),
+        };
+        if let Err(reject) = outcome {
+            self.refuse(fx, &flow, &request, server, reject);
+        }
+    }
+
+    /// Who sent a request over a flow.
+    fn source(&self, flow: &Flow) -> Source {
+        if !self.location.on_flow(flow.id).is_empty() {
+            return Source::Device;
+        }
+        self.upstreams
+            .trusting(flow.remote.ip())
+            .map_or(Source::Stranger, Source::Upstream)
+    }
+
+    /// The binding of a flow whose agent From names; else the flow's first.
+    pub(super) fn caller_on(&self, request: &Message, flow: FlowId) -> Option<BindingKey> {
+        let keys = self.location.on_flow(flow);
+        let user = request
+            .from()
+            .ok()
+            .and_then(|from| crate::proto::registration::relay::user_of(&from).ok());
+        let named = keys.iter().find(|key| {
+            self.location
+                .agent(key.aor)
+                .is_some_and(|a| Some(&a.aor.user) == user.as_ref())
+        });
+        named.or_else(|| keys.first()).copied()
+    }
+
+    /// Something was heard on a flow: its devices are awake.
+    pub(super) fn heard(&mut self, fx: &mut Effects<'_>, flow: FlowId) {
+        for key in self.location.on_flow(flow) {
+            if let Some(binding) = self.location.binding_mut(key) {
+                binding.last_heard = Some(fx.now);
+            }
+            for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
+                self.with_context(fx, waiter.context, |proxy, fx, context| {
+                    proxy.on_pong(fx, context, waiter.branch, flow);
+                });
+            }
+        }
+    }
+
+    /// Works on a context, and then sees whether it is done.
+    fn with_context(
+        &mut self,
+        fx: &mut Effects<'_>,
+        id: u64,
+        act: impl FnOnce(&mut Self, &mut Effects<'_>, &mut ResponseContext),
+    ) {
+        let Some(mut context) = self.contexts.take(id) else {
+            return;
+        };
+        act(self, fx, &mut context);
+        self.settle(fx, context);
+    }
+
+    /// Fires a timer of a context.
+    pub(super) fn on_context_timer(&mut self, fx: &mut Effects<'_>, id: u64, timer: ContextTimer) {
+        self.with_context(fx, id, |proxy, fx, context| match timer {
+            ContextTimer::C(index) => proxy.on_timer_c(fx, context, index),
+            ContextTimer::Grace(index) => proxy.on_grace(fx, context, index),
+            ContextTimer::Probe(index) => proxy.on_probe_silent(fx, context, index),
+            ContextTimer::Retry(index) => proxy.on_retry(fx, context, index),
+            ContextTimer::Wake(index) => proxy.on_wake_timeout(fx, context, index),
+        });
+    }
+
+    /// Fires any timer.
+    pub(super) fn on_timer(&mut self, fx: &mut Effects<'_>, timer: Timer) {
+        match timer {
+            Timer::Binding(key) => self.on_expired(fx, key),
+            Timer::Client(id, letter) => {
+                if let Some(event) = self.transactions.handle_client_timer(fx, id, letter) {
+                    self.on_client_event(fx, id, event, None);
+                }
+            }
+            Timer::Context(id, timer) => self.on_context_timer(fx, id, timer),
+            Timer::LateAnswer(client) => {
+                self.late_answers.remove(&client);
+            }
+            Timer::Resolve(node) => fx.output(Output::Resolve { node }),
+            Timer::Server(id, letter) => self.transactions.handle_server_timer(fx, id, letter),
+        }
+    }
+
+    /// Answers a request with a refusal through its transaction.
+    pub(super) fn refuse(
+        &mut self,
+        fx: &mut Effects<'_>,
+        flow: &Flow,
+        request: &Message,
+        server: ServerId,
+        reject: Reject,
+    ) {
+        fx.event(Event::Rejected {
+            reject,
+            flow: *flow,
+        });
+        let (status, _) = reject.status();
+        let reply = self.refusal(flow, request, reject);
+        self.transactions.respond(fx, server, status, reply);
+    }
+
+    /// Answers a request without keeping anything; an ACK is only dropped.
+    pub(super) fn refuse_stateless(
+        &self,
+        fx: &mut Effects<'_>,
+        flow: &Flow,
+        request: &Message,
+        reject: Reject,
+    ) {
+        fx.event(Event::Rejected {
+            reject,
+            flow: *flow,
+        });
+        if request.method() == Some(Method::Ack) {
+            return;
+        }
+        if request.top_via().is_err() {
+            fx.event(Event::Dropped {
+                place: Drop::NoVia,
+                flow: Some(flow.id),
+            });
+            return;
+        }
+        let message = self.refusal(flow, request, reject);
+        fx.output(Output::Send {
+            to: Destination::Flow(flow.id),
+            message,
+            report: None,
+        });
+    }
+
+    fn refusal(&self, flow: &Flow, request: &Message, reject: Reject) -> bytes::Bytes {
+        let (mut status, phrase) = reject.status();
+        if reject == Reject::NotWoken || reject == Reject::PushFailed {
+            status = self.settings.wake.unreachable_status;
+        }
+        let mut reply = Reply::new(request, status, phrase);
+        stamp(&mut reply, flow, request);
+        reply.to_tag(&validate::local_tag(request));
+        match reject {
+            Reject::BadExtension => {
+                if let Some(options) = request.header(HeaderName::ProxyRequire) {
+                    reply.header(HeaderName::Unsupported, options);
+                }
+            }
+            Reject::Draining | Reject::Overloaded | Reject::NotDurable | Reject::NoUpstream => {
+                reply.header(HeaderName::RetryAfter, "5");
+            }
+            Reject::NotWoken | Reject::NoDevice | Reject::PushFailed => {
+                let reason = format!("SIP;cause={status};text=\"{}\"", reject.label());
+                reply.header(HeaderName::Reason, reason);
+            }
+            _ => {}
+        }
+        reply.finish()
+    }
+
+    /// Live state, for invariant checks: contexts, server and client transactions, wakes, tickets.
+    #[must_use]
+    pub(super) fn in_flight(&self) -> [usize; 6] {
+        let (server, client) = self.transactions.count();
+        [
+            self.contexts.count(),
+            server,
+            client,
+            self.wakes.count(),
+            self.tickets.len() + self.registering.len(),
+            self.clients.len()
+                + self.by_device.len()
+                + self.late_answers.len()
+                + self.servers.len(),
+        ]
+    }
+
+    /// The location service, for whoever asks.
+    pub(super) const fn location(&self) -> &LocationService {
+        &self.location
+    }
+}
+
+/// Fills in `received` and `rport` of a reply's top Via (RFC 3581 §4).
+pub(super) fn stamp(reply: &mut Reply<'_>, flow: &Flow, request: &Message) {
+    if let Some(via) = request
+        .top_via()
+        .ok()
+        .and_then(|via| via.stamped(flow.remote))
+    {
+        reply.top_via(via);
+    }
+}

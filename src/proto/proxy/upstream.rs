@@ -46,15 +46,25 @@ impl Upstreams {
     /// Groups whose named nodes have no address yet.
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
-        let count = settings.upstreams.iter().map(|upstream| upstream.nodes.len()).sum();
-        let nodes = std::iter::repeat_with(NodeState::default).take(count).collect();
+        let count = settings
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.nodes.len())
+            .sum();
+        let nodes = std::iter::repeat_with(NodeState::default)
+            .take(count)
+            .collect();
         Self { settings, nodes }
     }
 
     /// Finds the addresses of all nodes: literal ones at once, names through DNS.
     pub fn start(&mut self, fx: &mut Effects<'_>) {
         let settings = self.settings.clone();
-        for node in settings.upstreams.iter().flat_map(|upstream| &upstream.nodes) {
+        for node in settings
+            .upstreams
+            .iter()
+            .flat_map(|upstream| &upstream.nodes)
+        {
             match literal(node) {
                 Some(hop) => {
                     if let Some(state) = self.nodes.get_mut(usize::from(node.index)) {
@@ -68,8 +78,15 @@ impl Upstreams {
 
     /// DNS answered. An empty answer keeps the last good one.
     pub fn on_resolved(&mut self, fx: &mut Effects<'_>, node: u16, hops: Vec<Hop>, ttl: Duration) {
-        fx.event(Event::NodeResolved { node, hops: hops.len() });
-        let again = if hops.is_empty() { RESOLVE_AGAIN } else { ttl.max(RESOLVE_AGAIN) };
+        fx.event(Event::NodeResolved {
+            node,
+            hops: hops.len(),
+        });
+        let again = if hops.is_empty() {
+            RESOLVE_AGAIN
+        } else {
+            ttl.max(RESOLVE_AGAIN)
+        };
         if let Some(state) = self.nodes.get_mut(usize::from(node))
             && !hops.is_empty()
         {
@@ -99,7 +116,9 @@ impl Upstreams {
         let name = host_text(host)?;
         let upstreams = &self.settings.upstreams;
         let serves = |wanted: &str| {
-            upstreams.iter().position(|u| u.domains.iter().any(|domain| **domain == *wanted))
+            upstreams
+                .iter()
+                .position(|u| u.domains.iter().any(|domain| **domain == *wanted))
         };
         if let Some(index) = serves(&name) {
             return Some((u16::try_from(index).ok()?, name));
@@ -122,7 +141,10 @@ impl Upstreams {
                 listener.address.ip() == address
                     || parse_ip(&listener.advertise_host) == Some(address)
             }
-            Host::Name(name) => listener.advertise_host.as_bytes().eq_ignore_ascii_case(name),
+            Host::Name(name) => listener
+                .advertise_host
+                .as_bytes()
+                .eq_ignore_ascii_case(name),
         })
     }
 
@@ -131,7 +153,11 @@ impl Upstreams {
     pub fn trusting(&self, address: IpAddr) -> Option<u16> {
         let canonical = address.to_canonical();
         let trusts = |net: &ipnet::IpNet| net.contains(&canonical) || net.contains(&address);
-        let index = self.settings.upstreams.iter().position(|u| u.trust.iter().any(trusts))?;
+        let index = self
+            .settings
+            .upstreams
+            .iter()
+            .position(|u| u.trust.iter().any(trusts))?;
         u16::try_from(index).ok()
     }
 
@@ -144,12 +170,19 @@ impl Upstreams {
         let mut healthy = Vec::new();
         let mut penalised = Vec::new();
         for node in &group.nodes {
-            let Some(state) = self.nodes.get(usize::from(node.index)) else { continue };
+            let Some(state) = self.nodes.get(usize::from(node.index)) else {
+                continue;
+            };
             let list = match state.penalty_until {
                 Some(until) if until > now => &mut penalised,
                 Some(_) | None => &mut healthy,
             };
-            list.extend(state.hops.iter().filter_map(|hop| self.upstream_hop(node.index, hop)));
+            list.extend(
+                state
+                    .hops
+                    .iter()
+                    .filter_map(|hop| self.upstream_hop(node.index, hop)),
+            );
         }
         healthy.append(&mut penalised);
         healthy
@@ -162,14 +195,14 @@ impl Upstreams {
         self.upstream_hop(node, hop)
     }
 
-    /// The node at an address, if it is one.
+    /// Whether a node is at an address.
     #[must_use]
-    pub fn node_at(&self, upstream: u16, address: std::net::SocketAddr) -> Option<u16> {
-        let group = self.settings.upstreams.get(usize::from(upstream))?;
-        group.nodes.iter().map(|node| node.index).find(|node| {
-            self.nodes
-                .get(usize::from(*node))
-                .is_some_and(|state| state.hops.iter().any(|hop| hop.address == address))
+    pub fn is_at(&self, node: u16, transport: Transport, address: std::net::SocketAddr) -> bool {
+        self.nodes.get(usize::from(node)).is_some_and(|state| {
+            state
+                .hops
+                .iter()
+                .any(|hop| hop.transport == transport && hop.address == address)
         })
     }
 
@@ -178,14 +211,20 @@ impl Upstreams {
     pub fn upstream_hop(&self, node: u16, hop: &Hop) -> Option<UpstreamHop> {
         let listener = self.listener(hop.transport, hop.address.ip())?;
         let to = match hop.transport {
-            Transport::Udp => {
-                Destination::Flow(FlowId::Datagram { listener, remote: hop.address })
-            }
+            Transport::Udp => Destination::Flow(FlowId::Datagram {
+                listener,
+                remote: hop.address,
+            }),
             Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 Destination::Hop(hop.clone())
             }
         };
-        Some(UpstreamHop { node, to, transport: hop.transport, listener })
+        Some(UpstreamHop {
+            node,
+            to,
+            transport: hop.transport,
+            listener,
+        })
     }
 
     /// The listener that stands for us toward an address: of that transport and family; for a
@@ -193,11 +232,19 @@ impl Upstreams {
     fn listener(&self, transport: Transport, address: IpAddr) -> Option<ListenerId> {
         let fits_family = |listener: &Listener| listener.address.is_ipv4() == address.is_ipv4();
         let find = |wanted: &dyn Fn(&Listener) -> bool| {
-            let at = self.settings.listeners.iter().position(|l| fits_family(l) && wanted(l))?;
+            let at = self
+                .settings
+                .listeners
+                .iter()
+                .position(|l| fits_family(l) && wanted(l))?;
             u16::try_from(at).ok().map(ListenerId)
         };
         let exact = find(&|listener| listener.transport == transport);
-        if transport.is_reliable() { exact.or_else(|| find(&|_| true)) } else { exact }
+        if transport.is_reliable() {
+            exact.or_else(|| find(&|_| true))
+        } else {
+            exact
+        }
     }
 
     /// A listener's settings.
@@ -220,7 +267,10 @@ pub fn host_text(host: Host<'_>) -> Option<Box<str>> {
 }
 
 fn parse_ip(text: &str) -> Option<IpAddr> {
-    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    text.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
 }
 
 /// The hop of a node whose host is an address.
@@ -229,5 +279,9 @@ fn literal(node: &Node) -> Option<Hop> {
     let transport = node.transport.unwrap_or(Transport::Udp);
     let port = node.port.unwrap_or_else(|| transport.default_port());
     let server_name = matches!(transport, Transport::Tls).then(|| node.host.clone());
-    Some(Hop { transport, address: (address, port).into(), server_name })
+    Some(Hop {
+        transport,
+        address: (address, port).into(),
+        server_name,
+    })
 }

@@ -408,7 +408,8 @@ fn strip_expires(address: &NameAddr<'_>) -> Bytes {
 }
 
 /// A q-value in thousandths; 1.0 if there is none or it cannot be read.
-fn q_value(value: Option<&[u8]>) -> u16 {
+#[must_use]
+pub fn q_value(value: Option<&[u8]>) -> u16 {
     let parsed = value.and_then(|v| std::str::from_utf8(v).ok()?.trim().parse::<f32>().ok());
     match parsed {
         Some(q) if (0.0..=1.0).contains(&q) => (q * 1000.0).round() as u16,

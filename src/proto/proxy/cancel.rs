@@ -1,0 +1,93 @@
+//! CANCEL (RFC 3261 §9.2, §16.10): toward those that ring, and for those that are still asleep.
+
+use crate::proto::Flow;
+use crate::proto::effects::Effects;
+use crate::proto::proxy::best_response::{Best, better};
+use crate::proto::proxy::device::set_state;
+use crate::proto::proxy::response_context::{BranchState, Phase, ResponseContext};
+use crate::proto::proxy::{Proxy, stamp, validate};
+use crate::proto::reject::Reject;
+use crate::proto::sip::{HeaderName, Message, Reply};
+use crate::proto::transaction::ServerId;
+
+/// The Reason of a CANCEL after somebody else answered (RFC 3326 §3.1).
+pub(super) const ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+
+impl Proxy {
+    /// Answers a CANCEL, and ends the branches of its INVITE.
+    pub(super) fn on_cancel(
+        &mut self,
+        fx: &mut Effects<'_>,
+        flow: &Flow,
+        request: &Message,
+        cancel: ServerId,
+        invite: Option<ServerId>,
+    ) {
+        let Some(invite) = invite else {
+            self.refuse(fx, flow, request, cancel, Reject::NoSuchTransaction);
+            return;
+        };
+        let mut reply = Reply::new(request, 200, "OK");
+        stamp(&mut reply, flow, request);
+        reply.to_tag(&validate::local_tag(request));
+        let reply = reply.finish();
+        self.transactions.respond(fx, cancel, 200, reply);
+        let Some(context) = self.servers.get(&invite).copied() else {
+            return;
+        };
+        let reasons: Vec<Vec<u8>> = request
+            .values(HeaderName::Reason)
+            .map(<[u8]>::to_vec)
+            .collect();
+        self.with_context(fx, context, |proxy, fx, context| {
+            if context.phase != Phase::Open {
+                return;
+            }
+            context.phase = Phase::Closing;
+            let best = Best::Local(Reject::Cancelled);
+            context.best = Some(better(context.best.take(), best));
+            let reasons: Vec<&[u8]> = reasons.iter().map(Vec::as_slice).collect();
+            proxy.close_branches(fx, context, &reasons);
+        });
+    }
+
+    /// Ends all branches: those that wait at once, those that are out by a CANCEL. A request other
+    /// than INVITE cannot be cancelled: its branches end without a word (RFC 3261 §9.1).
+    pub(super) fn close_branches(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        reasons: &[&[u8]],
+    ) {
+        for at in 0..context.branches.len() {
+            let Ok(index) = u16::try_from(at) else { return };
+            let Some(branch) = context.branches.get(at) else {
+                return;
+            };
+            let key = branch.device();
+            match &branch.state {
+                BranchState::Final | BranchState::Cancelling { .. } => {}
+                BranchState::Idle => set_state(context, index, BranchState::Final),
+                BranchState::Probing { .. } => self.finish_branch(fx, context, index),
+                BranchState::Waking { .. } => {
+                    self.finish_branch(fx, context, index);
+                    if let (true, Some(key)) = (context.is_invite() && !context.is_in_dialog, key) {
+                        self.push_cancel(fx, context, key);
+                    }
+                }
+                BranchState::Calling(calling) if context.is_invite() => {
+                    let client = calling.client;
+                    let timers = [calling.timer_c, calling.grace];
+                    timers
+                        .into_iter()
+                        .flatten()
+                        .for_each(|timer| fx.cancel(timer));
+                    self.stop_waiting(fx, context, index);
+                    self.transactions.cancel(fx, client, reasons);
+                    set_state(context, index, BranchState::Cancelling { client });
+                }
+                BranchState::Calling(_) => self.finish_branch(fx, context, index),
+            }
+        }
+    }
+}

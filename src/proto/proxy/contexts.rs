@@ -1,0 +1,61 @@
+//! Where a shard keeps its response contexts (RFC 3261 §16.2): slots with generations, so that a
+//! late timer or answer never meets another request's context.
+
+use slab::Slab;
+
+use crate::proto::proxy::response_context::ResponseContext;
+
+/// The contexts.
+#[derive(Debug, Default)]
+pub(super) struct Contexts {
+    slots: Slab<Slot>,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    /// `None` while somebody works on it.
+    context: Option<Box<ResponseContext>>,
+}
+
+impl Contexts {
+    /// Takes a slot; the context is put there by [`Self::put`].
+    pub(super) fn reserve(&mut self) -> u64 {
+        self.generation = self.generation.wrapping_add(1);
+        let slot = self.slots.insert(Slot {
+            generation: self.generation,
+            context: None,
+        });
+        u64::from(self.generation) << 32 | (slot as u64 & 0xffff_ffff)
+    }
+
+    /// Takes a context out to work on it.
+    pub(super) fn take(&mut self, id: u64) -> Option<Box<ResponseContext>> {
+        let slot = self.slots.get_mut((id & 0xffff_ffff) as usize)?;
+        if u64::from(slot.generation) != id >> 32 {
+            return None;
+        }
+        slot.context.take()
+    }
+
+    /// Puts a context back.
+    pub(super) fn put(&mut self, context: Box<ResponseContext>) {
+        if let Some(slot) = self.slots.get_mut((context.id & 0xffff_ffff) as usize) {
+            slot.context = Some(context);
+        }
+    }
+
+    /// Gives a slot back.
+    pub(super) fn free(&mut self, id: u64) {
+        let slot = (id & 0xffff_ffff) as usize;
+        if self.slots.contains(slot) {
+            self.slots.remove(slot);
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+}

@@ -1,0 +1,275 @@
+//! Request forwarding (RFC 3261 §16.6): what changes in a request on its way to one target.
+
+use crate::proto::effects::Effects;
+use crate::proto::proxy::Proxy;
+use crate::proto::proxy::response_context::{
+    Branch, BranchState, Calling, Kind, Leg, Registration, ResponseContext, Target,
+};
+use crate::proto::proxy::validate::{DEFAULT_MAX_FORWARDS, LOOP_PARAM, loop_hash, max_breadth};
+use crate::proto::push::wake::Waiter;
+use crate::proto::registration::flow::{FlowToken, NO_NODE};
+use crate::proto::registration::relay::{Ask, UpstreamContacts, contact_without_push};
+use crate::proto::settings::ContactMode;
+use crate::proto::sip::{Edit, HeaderName, Message, Method};
+use crate::proto::timer::{ContextTimer, Timer};
+use crate::proto::{BindingId, BindingKey, Destination, Event, ListenerId, Transport};
+
+impl Proxy {
+    /// Sends the request on a branch as a new client transaction (§16.6 steps 8 to 11).
+    pub(super) fn send(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+        leg: Leg,
+    ) {
+        let client = self.transactions.reserve(fx);
+        let branch = client.branch(self.shard);
+        let Some(message) = self.write_request(fx, context, index, &leg, &branch) else {
+            self.transactions.abandon(fx, client);
+            self.finish_branch(fx, context, index);
+            return;
+        };
+        self.clients.insert(
+            client,
+            Waiter {
+                context: context.id,
+                branch: index,
+            },
+        );
+        let timer_c = context.is_invite().then(|| {
+            let timer = Timer::Context(context.id, ContextTimer::C(index));
+            fx.arm(self.settings.timing.timer_c, timer)
+        });
+        if let Some(branch) = context.branches.get_mut(usize::from(index)) {
+            branch.state = BranchState::Calling(Calling {
+                client,
+                leg: leg.clone(),
+                is_provisional: false,
+                timer_c,
+                grace: None,
+                wake: None,
+            });
+        }
+        let key = context
+            .branches
+            .get(usize::from(index))
+            .and_then(Branch::device);
+        if let (true, false, Some(key), Destination::Flow(flow)) =
+            (context.is_invite(), context.is_in_dialog, key, &leg.to)
+        {
+            fx.event(Event::CallForwarded {
+                call_id: context.call_id(),
+                key,
+                flow: *flow,
+            });
+        }
+        self.transactions
+            .start(fx, client, &message, leg.to, leg.transport.is_reliable());
+    }
+
+    /// Writes the request for a target.
+    fn write_request(
+        &self,
+        fx: &Effects<'_>,
+        context: &ResponseContext,
+        index: u16,
+        leg: &Leg,
+        branch_param: &str,
+    ) -> Option<Message> {
+        let branch = context.branches.get(usize::from(index))?;
+        let request = &context.request;
+        let mut edit = self.common_edits(context, leg, branch_param)?;
+        match branch.target {
+            Target::Device(key) => {
+                if !context.is_in_dialog {
+                    edit.request_uri(self.location.binding(key)?.contact_uri().to_vec());
+                }
+            }
+            Target::Upstream { .. } => match &context.kind {
+                Kind::Register(registration) => {
+                    self.register_edits(fx, &mut edit, request, registration, leg)?;
+                }
+                Kind::Invite | Kind::NonInvite => {
+                    if let Some(contact) = contact_without_push(request) {
+                        edit.replace_value(HeaderName::Contact, 0, contact);
+                    }
+                }
+            },
+        }
+        self.breadth_edit(&mut edit, context);
+        if !context.is_in_dialog
+            && let Some(Method::Invite | Method::Subscribe | Method::Refer) = request.method()
+            && let Some(key) = self.dialog_device(context, branch)
+        {
+            let value =
+                self.record_route(key, context.flow.listener, context.flow.transport, leg)?;
+            edit.prepend(HeaderName::RecordRoute, value);
+        }
+        Message::parse(edit.finish()).ok()
+    }
+
+    /// What changes in every request: Routes of ours, the sender's Via, Max-Forwards, our Via.
+    fn common_edits<'m>(
+        &self,
+        context: &'m ResponseContext,
+        leg: &Leg,
+        branch_param: &str,
+    ) -> Option<Edit<'m>> {
+        let request = &context.request;
+        let mut edit = Edit::new(request);
+        for route in 0..context.own_routes {
+            edit.remove_value(HeaderName::Route, route);
+        }
+        if let Some(uri) = &context.strict_uri {
+            edit.request_uri(uri.clone());
+            let last = request.values(HeaderName::Route).count().checked_sub(1)?;
+            if last >= context.own_routes {
+                edit.remove_value(HeaderName::Route, last);
+            }
+        }
+        if let Some(via) = request.top_via().ok()?.stamped(context.flow.remote) {
+            edit.replace_value(HeaderName::Via, 0, via);
+        }
+        edit.replace(HeaderName::MaxForwards, next_max_forwards(request));
+        edit.prepend(
+            HeaderName::Via,
+            self.via(leg, branch_param, loop_hash(request))?,
+        );
+        Some(edit)
+    }
+
+    /// Shares Max-Breadth among the branches (RFC 5393 §5.3.3).
+    fn breadth_edit(&self, edit: &mut Edit<'_>, context: &ResponseContext) {
+        let is_forked = context.branches.len() > 1;
+        let is_named = context.request.header(HeaderName::MaxBreadth).is_some();
+        if !is_forked && !is_named {
+            return;
+        }
+        let breadth = max_breadth(&context.request).unwrap_or(1);
+        let branches = u32::try_from(context.branches.len())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        edit.replace(
+            HeaderName::MaxBreadth,
+            (breadth / branches).max(1).to_string(),
+        );
+    }
+
+    /// Our Via value toward a leg.
+    pub(super) fn via(&self, leg: &Leg, branch: &str, mark: u64) -> Option<String> {
+        let listener = self.upstreams.listener_settings(leg.listener)?;
+        Some(format!(
+            "SIP/2.0/{} {}:{};branch={branch};rport;{LOOP_PARAM}={mark:016x}",
+            leg.transport.via_token(),
+            listener.advertise_host,
+            listener.advertise_port,
+        ))
+    }
+
+    /// The device whose dialog a request opens: the called one, or the caller's.
+    fn dialog_device(&self, context: &ResponseContext, branch: &Branch) -> Option<BindingKey> {
+        branch.device().or_else(|| self.caller(context))
+    }
+
+    /// The binding of a request that came from a phone: the one of its flow that its From names.
+    pub(super) fn caller(&self, context: &ResponseContext) -> Option<BindingKey> {
+        self.caller_on(&context.request, context.flow.id)
+    }
+
+    /// Our Record-Route: one URI if both sides reach us at the same address, else one for each,
+    /// the far side's first (RFC 5658 §5).
+    fn record_route(
+        &self,
+        key: BindingKey,
+        listener: ListenerId,
+        transport: Transport,
+        leg: &Leg,
+    ) -> Option<String> {
+        let node = leg.node.unwrap_or(NO_NODE);
+        let token = self.signer.sign(FlowToken { key, node });
+        let near = self.route_uri(&token, listener, transport)?;
+        if leg.listener == listener && leg.transport == transport {
+            return Some(near);
+        }
+        let far = self.route_uri(&token, leg.listener, leg.transport)?;
+        Some(format!("{far}, {near}"))
+    }
+
+    /// A Route value of ours.
+    fn route_uri(&self, token: &str, listener: ListenerId, transport: Transport) -> Option<String> {
+        let address = self.our_address(listener, transport)?;
+        Some(format!("<sip:{token}@{address};lr>"))
+    }
+
+    /// `host:port`, with a transport parameter unless it is UDP.
+    fn our_address(&self, listener: ListenerId, transport: Transport) -> Option<String> {
+        let listener = self.upstreams.listener_settings(listener)?;
+        let (host, port) = (&listener.advertise_host, listener.advertise_port);
+        Some(match transport {
+            Transport::Udp => format!("{host}:{port}"),
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                format!("{host}:{port};transport={}", transport.label())
+            }
+        })
+    }
+
+    /// What changes in a REGISTER: Contact, Expires, Path (RFC 3327 §5.1).
+    fn register_edits(
+        &self,
+        fx: &Effects<'_>,
+        edit: &mut Edit<'_>,
+        request: &Message,
+        registration: &Registration,
+        leg: &Leg,
+    ) -> Option<()> {
+        let relay = &registration.relay;
+        let group = self.settings.upstreams.get(usize::from(relay.upstream))?;
+        let address = self.our_address(leg.listener, leg.transport)?;
+        let others = relay.others_stay(self.location.agent(relay.aor.id()), fx.now);
+        match relay.upstream_contacts(&address, group.expires, others) {
+            UpstreamContacts::AsSent => {}
+            UpstreamContacts::Ours { values, expires } => {
+                edit.replace(HeaderName::Contact, values.join(", "));
+                edit.replace(HeaderName::Expires, expires.to_string());
+            }
+        }
+        if relay.mode == ContactMode::Path
+            && let Some(id) = first_device(&relay.ask)
+        {
+            let key = BindingKey {
+                aor: relay.aor.id(),
+                binding: id,
+            };
+            let token = self.signer.sign(FlowToken {
+                key,
+                node: leg.node.unwrap_or(NO_NODE),
+            });
+            let path = self.route_uri(&token, leg.listener, leg.transport)?;
+            edit.prepend(HeaderName::Path, path);
+            // PJSIP answers 420 to a Path whose UA does not list it.
+            if !request.lists(HeaderName::Supported, "path") {
+                edit.append(HeaderName::Supported, "path");
+            }
+        }
+        Some(())
+    }
+}
+
+fn first_device(ask: &Ask) -> Option<BindingId> {
+    match ask {
+        Ask::Query | Ask::RemoveAll => None,
+        Ask::Devices(devices) => {
+            let adds = devices.iter().find(|device| device.expires > 0);
+            adds.or_else(|| devices.first()).map(|device| device.id)
+        }
+    }
+}
+
+/// Max-Forwards after this hop (§16.6 step 3).
+pub(super) fn next_max_forwards(request: &Message) -> String {
+    match request.max_forwards() {
+        Ok(Some(value)) => value.saturating_sub(1).to_string(),
+        Ok(None) | Err(_) => DEFAULT_MAX_FORWARDS.to_string(),
+    }
+}

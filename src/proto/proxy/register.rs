@@ -1,0 +1,576 @@
+//! Driving a REGISTER (RFC 3261 §10, RFC 8599 §5.6): relayed to the upstream, made durable on its
+//! 2xx, answered, and only then whoever waited for the device goes on.
+
+use std::time::{Duration, Instant};
+
+use smallvec::smallvec;
+
+use crate::proto::aor::Aor;
+use crate::proto::effects::Effects;
+use crate::proto::proxy::Proxy;
+use crate::proto::proxy::response_context::{
+    Branch, Change, Granted, Kind, Phase, Registration, ResponseContext, Target,
+};
+use crate::proto::registration::binding::{Binding, StoredBinding};
+use crate::proto::registration::location::FlowChange;
+use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
+use crate::proto::reject::Reject;
+use crate::proto::settings::ContactMode;
+use crate::proto::sip::{Edit, HeaderName, Message};
+use crate::proto::timer::Timer;
+use crate::proto::transaction::ServerId;
+use crate::proto::{
+    BindingId, BindingKey, CloseReason, Event, Flow, FlowId, Output, StoreTicket, StoreWrite,
+};
+
+impl Proxy {
+    /// Relays a REGISTER.
+    pub(super) fn register(
+        &mut self,
+        fx: &mut Effects<'_>,
+        flow: Flow,
+        request: &Message,
+        server: ServerId,
+    ) -> Result<(), Reject> {
+        let to = request.to().map_err(|_| Reject::Malformed)?;
+        let user = user_of(&to)?;
+        let host = to
+            .parse_uri()
+            .ok()
+            .and_then(|uri| uri.host)
+            .ok_or(Reject::Malformed)?;
+        let (upstream, domain) = self
+            .upstreams
+            .of_domain(host)
+            .ok_or(Reject::UnknownDomain)?;
+        let aor = Aor { user, domain };
+        let group = self.settings.upstreams.get(usize::from(upstream));
+        let mode = group.ok_or(Reject::UnknownDomain)?.contact;
+        let own_routes = self.preprocess(request)?.own;
+        let relay = Relay::read(request, aor, upstream, mode)?;
+        self.check_device_limit(&relay)?;
+        let hops = self.upstreams.hops(fx.now, upstream);
+        if hops.is_empty() {
+            return Err(Reject::NoUpstream);
+        }
+        if relay.adds() {
+            *self.registering.entry(relay.aor.id()).or_default() += 1;
+        }
+        let registration = Box::new(Registration {
+            relay,
+            granted: None,
+        });
+        let context = Box::new(ResponseContext {
+            id: self.contexts.reserve(),
+            server,
+            request: request.clone(),
+            flow,
+            started: fx.now,
+            kind: Kind::Register(registration),
+            phase: Phase::Open,
+            branches: smallvec![Branch::new(Target::Upstream { hops, next: 0 }, 1000)],
+            best: None,
+            own_routes,
+            strict_uri: None,
+            is_in_dialog: false,
+        });
+        self.open(fx, context);
+        Ok(())
+    }
+
+    fn check_device_limit(&self, relay: &Relay) -> Result<(), Reject> {
+        let Ask::Devices(devices) = &relay.ask else {
+            return Ok(());
+        };
+        let agent = self.location.agent(relay.aor.id());
+        let known = |id: BindingId| agent.is_some_and(|agent| agent.binding(id).is_some());
+        let new = devices
+            .iter()
+            .filter(|device| device.expires > 0 && !known(device.id))
+            .count();
+        let total = agent.map_or(0, |agent| agent.bindings.len()) + new;
+        if new > 0 && total > self.settings.limits.devices_per_agent {
+            return Err(Reject::TooManyDevices);
+        }
+        Ok(())
+    }
+
+    /// The REGISTER is over, one way or the other.
+    pub(super) fn forget_registering(&mut self, context: &ResponseContext) {
+        let Kind::Register(registration) = &context.kind else {
+            return;
+        };
+        if !registration.relay.adds() {
+            return;
+        }
+        let id = registration.relay.aor.id();
+        if let Some(count) = self.registering.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.registering.remove(&id);
+            }
+        }
+    }
+
+    /// Whether a context waits for the store.
+    pub(super) fn awaits_store(&self, context: &ResponseContext) -> bool {
+        match &context.kind {
+            Kind::Register(registration) => registration.granted.is_some(),
+            Kind::Invite | Kind::NonInvite => false,
+        }
+    }
+
+    /// The upstream answered a REGISTER.
+    pub(super) fn on_register_answered(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        status: u16,
+        response: &Message,
+    ) {
+        if !(200..=299).contains(&status) {
+            self.pass_on(fx, context.server, status, response);
+            self.answered(fx, context, status);
+            return;
+        }
+        let flow = context.flow;
+        let call_id = context.call_id();
+        let Kind::Register(registration) = &mut context.kind else {
+            return;
+        };
+        let relay = &registration.relay;
+        let granted = granted(relay, response);
+        let Some(bytes) = write_success(fx, relay, response, &granted) else {
+            return;
+        };
+        let changes = self.changes(fx, relay, flow, &call_id, &granted);
+        let mut outstanding = 0;
+        for change in &changes {
+            let write = self.write_of(relay, change);
+            self.last_ticket += 1;
+            let ticket = StoreTicket {
+                shard: self.shard,
+                number: self.last_ticket,
+            };
+            self.tickets.insert(self.last_ticket, context.id);
+            outstanding += 1;
+            fx.output(Output::Store {
+                ticket: Some(ticket),
+                write,
+            });
+        }
+        registration.granted = Some(Granted {
+            response: bytes,
+            changes,
+            outstanding,
+            is_durable: true,
+        });
+        if outstanding == 0 {
+            self.grant(fx, context);
+        }
+    }
+
+    /// What the upstream's 2xx changes.
+    fn changes(
+        &self,
+        fx: &Effects<'_>,
+        relay: &Relay,
+        flow: Flow,
+        call_id: &str,
+        granted: &[(BindingId, u32)],
+    ) -> Vec<Change> {
+        let aor = relay.aor.id();
+        let agent = self.location.agent(aor);
+        let devices = match &relay.ask {
+            Ask::Query => return Vec::new(),
+            Ask::RemoveAll => {
+                let bindings = agent
+                    .map(|agent| agent.bindings.as_slice())
+                    .unwrap_or_default();
+                return bindings
+                    .iter()
+                    .map(|binding| Change::Remove(binding.id))
+                    .collect();
+            }
+            Ask::Devices(devices) => devices,
+        };
+        let mut changes = Vec::new();
+        for (device, (_, expires)) in devices.iter().zip(granted) {
+            if *expires == 0 {
+                if agent.is_some_and(|agent| agent.binding(device.id).is_some()) {
+                    changes.push(Change::Remove(device.id));
+                }
+                continue;
+            }
+            let binding = binding_of(fx, device, flow, call_id, *expires);
+            let stored = self.stored_of(&relay.aor, relay.upstream, &binding);
+            changes.push(Change::Put {
+                binding: Box::new(binding),
+                stored: Box::new(stored),
+            });
+        }
+        changes
+    }
+
+    /// The smallest write of a change: only the expiry if nothing else changed.
+    fn write_of(&self, relay: &Relay, change: &Change) -> StoreWrite {
+        let aor = relay.aor.id();
+        match change {
+            Change::Remove(binding) => StoreWrite::Remove(BindingKey {
+                aor,
+                binding: *binding,
+            }),
+            Change::Put { binding, stored } => {
+                let key = stored.key;
+                let old = self.location.binding(key);
+                let is_same = old.is_some_and(|old| {
+                    old.contact == binding.contact
+                        && old.push == binding.push
+                        && old.last_flow == binding.last_flow
+                        && old.instance == binding.instance
+                        && old.call_id == binding.call_id
+                });
+                if is_same {
+                    let (expires_unix, registered_ms) = (stored.expires_unix, stored.registered_ms);
+                    StoreWrite::Extend {
+                        key,
+                        expires_unix,
+                        registered_ms,
+                    }
+                } else {
+                    StoreWrite::Put(stored.clone())
+                }
+            }
+        }
+    }
+
+    /// The store answered a write.
+    pub(in crate::proto) fn on_stored(
+        &mut self,
+        fx: &mut Effects<'_>,
+        ticket: StoreTicket,
+        durable: bool,
+    ) {
+        let Some(context) = self.tickets.remove(&ticket.number) else {
+            return;
+        };
+        self.with_context(fx, context, |proxy, fx, context| {
+            let Kind::Register(registration) = &mut context.kind else {
+                return;
+            };
+            let Some(granted) = &mut registration.granted else {
+                return;
+            };
+            granted.outstanding = granted.outstanding.saturating_sub(1);
+            granted.is_durable &= durable;
+            if granted.outstanding == 0 {
+                proxy.grant(fx, context);
+            }
+        });
+    }
+
+    /// Makes the changes, answers the phone, and lets go on who waited.
+    fn grant(&mut self, fx: &mut Effects<'_>, context: &mut ResponseContext) {
+        let Kind::Register(registration) = &mut context.kind else {
+            return;
+        };
+        let Some(granted) = registration.granted.take() else {
+            return;
+        };
+        let (aor, upstream) = (registration.relay.aor.clone(), registration.relay.upstream);
+        let mut woken = Vec::new();
+        for change in granted.changes {
+            match change {
+                Change::Put { binding, .. } => {
+                    woken.push(self.put_binding(fx, &aor, upstream, *binding));
+                }
+                Change::Remove(binding) => {
+                    let key = BindingKey {
+                        aor: aor.id(),
+                        binding,
+                    };
+                    self.drop_binding(fx, key);
+                    fx.event(Event::Unregistered {
+                        key,
+                        aor: aor.to_string().into(),
+                    });
+                }
+            }
+        }
+        if let Ask::Devices(devices) = &registration.relay.ask {
+            for reason in devices
+                .iter()
+                .filter_map(|device| device.push.as_ref().err())
+            {
+                fx.event(Event::NoPush {
+                    aor: aor.to_string().into(),
+                    reason: *reason,
+                });
+            }
+        }
+        if granted.is_durable {
+            self.transactions
+                .respond(fx, context.server, 200, granted.response);
+            self.answered(fx, context, 200);
+        } else {
+            // The device is known here, but a 2xx would promise what a restart may break.
+            fx.event(Event::StoreFailed);
+            let (flow, request) = (context.flow, context.request.clone());
+            self.refuse(fx, &flow, &request, context.server, Reject::NotDurable);
+            self.answered(fx, context, 503);
+        }
+        for key in woken {
+            self.release(fx, key);
+        }
+    }
+
+    fn put_binding(
+        &mut self,
+        fx: &mut Effects<'_>,
+        aor: &Aor,
+        upstream: u16,
+        mut binding: Binding,
+    ) -> BindingKey {
+        let key = BindingKey {
+            aor: aor.id(),
+            binding: binding.id,
+        };
+        let expires = binding.expires.saturating_duration_since(fx.now);
+        let flow = binding.last_flow;
+        binding.timer = Some(fx.timers.arm(binding.expires, Timer::Binding(key)));
+        let (old, changes) = self.location.put(aor, upstream, binding);
+        if let Some(timer) = old.as_ref().and_then(|old| old.timer) {
+            fx.cancel(timer);
+        }
+        report_flows(fx, &changes);
+        let is_new = old.is_none();
+        fx.event(Event::Registered {
+            key,
+            aor: aor.to_string().into(),
+            flow,
+            expires,
+            is_new,
+        });
+        key
+    }
+
+    /// Takes a binding out of memory.
+    fn drop_binding(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        if let Some((_, binding, change)) = self.location.remove(key) {
+            if let Some(timer) = binding.timer {
+                fx.cancel(timer);
+            }
+            report_flows(fx, change.as_slice());
+        }
+    }
+
+    /// Takes a binding out of memory and out of the store.
+    pub(super) fn remove_binding(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        self.drop_binding(fx, key);
+        fx.output(Output::Store {
+            ticket: None,
+            write: StoreWrite::Remove(key),
+        });
+    }
+
+    /// A binding's time is over.
+    pub(super) fn on_expired(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        let Some(agent) = self.location.agent(key.aor) else {
+            return;
+        };
+        let aor = agent.aor.to_string().into();
+        self.remove_binding(fx, key);
+        fx.event(Event::Expired { key, aor });
+    }
+
+    /// A flow ended: a device that can be woken sleeps, another is gone.
+    pub(in crate::proto) fn on_flow_closed(
+        &mut self,
+        fx: &mut Effects<'_>,
+        flow: FlowId,
+        _reason: CloseReason,
+    ) {
+        for key in self.location.on_flow(flow) {
+            let Some(agent) = self.location.agent(key.aor) else {
+                continue;
+            };
+            let aor: Box<str> = agent.aor.to_string().into();
+            if agent
+                .binding(key.binding)
+                .is_some_and(|binding| binding.push.is_some())
+            {
+                let change = self.location.close_flow(key);
+                report_flows(fx, change.as_slice());
+                fx.event(Event::Asleep { key, aor });
+            } else {
+                self.remove_binding(fx, key);
+                fx.event(Event::Unregistered { key, aor });
+            }
+            for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
+                self.with_context(fx, waiter.context, |proxy, fx, context| {
+                    proxy.on_flow_gone(fx, context, waiter.branch, flow);
+                });
+            }
+        }
+    }
+
+    /// A binding that the store kept.
+    pub(in crate::proto) fn restore(&mut self, fx: &mut Effects<'_>, stored: StoredBinding) {
+        let key = stored.key;
+        let aor = Aor {
+            user: stored.user,
+            domain: stored.domain,
+        };
+        let upstream = self
+            .settings
+            .upstreams
+            .iter()
+            .position(|u| *u.name == *stored.upstream);
+        let upstream = upstream.and_then(|index| u16::try_from(index).ok());
+        let now_unix = fx.unix_ms / 1000;
+        let left = stored.expires_unix.saturating_sub(now_unix);
+        // A datagram flow may still be there; a connection is gone with the process that had it.
+        let is_flow_open = matches!(stored.flow.id, FlowId::Datagram { .. });
+        let is_reachable = is_flow_open || stored.push.is_some();
+        let (Some(upstream), true, true) =
+            (upstream, left > 0, is_reachable && aor.id() == key.aor)
+        else {
+            fx.output(Output::Store {
+                ticket: None,
+                write: StoreWrite::Remove(key),
+            });
+            return;
+        };
+        let binding = Binding {
+            id: key.binding,
+            q: q_of(&stored.contact),
+            contact: stored.contact,
+            instance: stored.instance,
+            reg_id: stored.reg_id,
+            push: stored.push.map(Box::new),
+            last_flow: stored.flow,
+            is_flow_open,
+            last_heard: None,
+            call_id: stored.call_id,
+            expires: fx.now + Duration::from_secs(left),
+            registered_ms: stored.registered_ms,
+            timer: None,
+        };
+        self.put_binding(fx, &aor, upstream, binding);
+    }
+
+    /// A binding as the store keeps it.
+    pub(super) fn stored(&self, key: BindingKey) -> Option<StoredBinding> {
+        let agent = self.location.agent(key.aor)?;
+        Some(self.stored_of(&agent.aor, agent.upstream, agent.binding(key.binding)?))
+    }
+
+    fn stored_of(&self, aor: &Aor, upstream: u16, binding: &Binding) -> StoredBinding {
+        let group = self.settings.upstreams.get(usize::from(upstream));
+        StoredBinding {
+            key: BindingKey {
+                aor: aor.id(),
+                binding: binding.id,
+            },
+            user: aor.user.clone(),
+            domain: aor.domain.clone(),
+            upstream: group.map_or_else(|| "".into(), |group| (*group.name).into()),
+            contact: binding.contact.clone(),
+            instance: binding.instance.clone(),
+            reg_id: binding.reg_id,
+            push: binding.push.as_deref().cloned(),
+            flow: binding.last_flow,
+            call_id: binding.call_id.clone(),
+            expires_unix: self.unix_seconds(binding.expires),
+            registered_ms: binding.registered_ms,
+        }
+    }
+
+    fn unix_seconds(&self, at: Instant) -> u64 {
+        let after = at.saturating_duration_since(self.anchor.instant);
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.anchor.unix_ms.saturating_add(ms) / 1000
+    }
+}
+
+/// Tells the transports which flows have agents.
+fn report_flows(fx: &mut Effects<'_>, changes: &[FlowChange]) {
+    for change in changes {
+        fx.output(match *change {
+            FlowChange::Bound(flow) => Output::FlowBound { flow },
+            FlowChange::Unbound(flow) => Output::FlowUnbound { flow },
+        });
+    }
+}
+
+/// What the upstream granted each device that the REGISTER names, in its order.
+fn granted(relay: &Relay, response: &Message) -> Vec<(BindingId, u32)> {
+    match &relay.ask {
+        Ask::Query | Ask::RemoveAll => Vec::new(),
+        Ask::Devices(devices) => devices
+            .iter()
+            .map(|device| (device.id, relay.granted(response, device)))
+            .collect(),
+    }
+}
+
+/// The 2xx to the phone: its own Contacts, without our Path (RFC 3327 §5.3 leaves the echo to the
+/// registrar's path; the phone is not on it).
+fn write_success(
+    fx: &mut Effects<'_>,
+    relay: &Relay,
+    response: &Message,
+    granted: &[(BindingId, u32)],
+) -> Option<bytes::Bytes> {
+    if response.values(HeaderName::Via).nth(1).is_none() {
+        fx.event(Event::Dropped {
+            place: crate::proto::event::Drop::NoNextVia,
+            flow: None,
+        });
+        return None;
+    }
+    let mut edit = Edit::new(response);
+    edit.remove_value(HeaderName::Via, 0);
+    edit.remove(HeaderName::Contact);
+    for contact in relay.phone_contacts(granted) {
+        edit.append(HeaderName::Contact, contact);
+    }
+    let longest = granted.iter().map(|(_, expires)| *expires).max();
+    if let (Some(longest), Ok(Some(_))) = (longest, response.expires()) {
+        edit.replace(HeaderName::Expires, longest.to_string());
+    }
+    if relay.mode == ContactMode::Path {
+        edit.remove(HeaderName::Path);
+    }
+    Some(edit.finish())
+}
+
+fn binding_of(
+    fx: &Effects<'_>,
+    device: &DeviceAsk,
+    flow: Flow,
+    call_id: &str,
+    expires: u32,
+) -> Binding {
+    Binding {
+        id: device.id,
+        contact: device.contact.clone(),
+        instance: device.instance.clone(),
+        reg_id: device.reg_id,
+        push: device.push.clone().ok().map(Box::new),
+        last_flow: flow,
+        is_flow_open: true,
+        last_heard: Some(fx.now),
+        call_id: call_id.into(),
+        expires: fx.now + Duration::from_secs(u64::from(expires)),
+        registered_ms: fx.unix_ms,
+        timer: None,
+        q: device.q,
+    }
+}
+
+fn q_of(contact: &[u8]) -> u16 {
+    crate::proto::sip::NameAddr::parse(contact).map_or(1000, |a| {
+        crate::proto::registration::relay::q_value(a.params.value("q"))
+    })
+}

@@ -1,0 +1,236 @@
+//! The response context of one proxied request (RFC 3261 §16.2, §16.7): its branches, the best
+//! response so far, and what is still awaited.
+//!
+//! A branch toward a device goes Idle → (Probing | Waking | Calling) → Final; a device that comes
+//! back on another flow takes it from anywhere before Final to Calling again, but never while its
+//! INVITE is live on a flow that answers.
+//! Invariants: one branch per device; at most one live client transaction per branch; a context
+//! whose branches are all Final has answered.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::proto::proxy::best_response::Best;
+use crate::proto::proxy::upstream::UpstreamHop;
+use crate::proto::registration::binding::{Binding, StoredBinding};
+use crate::proto::registration::relay::Relay;
+use crate::proto::sip::Message;
+use crate::proto::timer::TimerKey;
+use crate::proto::transaction::{ClientId, ServerId};
+use crate::proto::{AorId, BindingId, BindingKey, Destination, Flow, ListenerId, Transport};
+
+/// One request on its way.
+#[derive(Debug)]
+pub(super) struct ResponseContext {
+    pub(super) id: u64,
+    pub(super) server: ServerId,
+    pub(super) request: Message,
+    /// The request's flow.
+    pub(super) flow: Flow,
+    pub(super) started: Instant,
+    pub(super) kind: Kind,
+    pub(super) phase: Phase,
+    pub(super) branches: SmallVec<[Branch; 1]>,
+    pub(super) best: Option<Best>,
+    /// How many of the request's Routes are ours.
+    pub(super) own_routes: usize,
+    /// The Request-URI after undoing strict routing (RFC 3261 §16.4), if it changed.
+    pub(super) strict_uri: Option<Vec<u8>>,
+    /// Whether the request is inside a dialog.
+    pub(super) is_in_dialog: bool,
+}
+
+/// What kind of request.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// INVITE.
+    Invite,
+    /// Any other but REGISTER.
+    NonInvite,
+    /// REGISTER.
+    Register(Box<Registration>),
+}
+
+/// A REGISTER under way.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) relay: Relay,
+    /// The 2xx to the phone, the changes, and how many writes are outstanding.
+    pub(super) granted: Option<Granted>,
+}
+
+/// What the upstream granted, until it is durable.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) response: Bytes,
+    pub(super) changes: Vec<Change>,
+    pub(super) outstanding: usize,
+    pub(super) is_durable: bool,
+}
+
+/// One change of a binding.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// It is there, until its expiry.
+    Put {
+        binding: Box<Binding>,
+        stored: Box<StoredBinding>,
+    },
+    /// It is gone.
+    Remove(BindingId),
+}
+
+/// How far the context is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Branches may be started and answers are awaited.
+    Open,
+    /// No branch may be started; answers are awaited: cancelled, or declined for all.
+    Closing,
+    /// The final response has gone.
+    Answered,
+}
+
+/// Whom a branch reaches.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// A device, by its flow.
+    Device(BindingKey),
+    /// An upstream, by its nodes.
+    Upstream {
+        /// Where to, in order; those behind `next` were tried.
+        hops: Vec<UpstreamHop>,
+        /// The next to try.
+        next: usize,
+    },
+}
+
+/// One branch (RFC 3261 §16.6).
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) target: Target,
+    /// The q of its Contact, thousandths.
+    pub(super) q: u16,
+    pub(super) state: BranchState,
+}
+
+/// How far a branch is.
+#[derive(Debug)]
+pub(super) enum BranchState {
+    /// Its turn has not come.
+    Idle,
+    /// Its flow was asked whether it lives.
+    Probing {
+        /// Until when.
+        timer: TimerKey,
+    },
+    /// It waits for its device to register.
+    Waking {
+        /// Until when.
+        timer: TimerKey,
+    },
+    /// The request is out.
+    Calling(Calling),
+    /// A CANCEL is out.
+    Cancelling {
+        /// The request's transaction.
+        client: ClientId,
+    },
+    /// It has its final response.
+    Final,
+}
+
+/// A request that is out.
+#[derive(Debug)]
+pub(super) struct Calling {
+    pub(super) client: ClientId,
+    pub(super) leg: Leg,
+    /// A 1xx came.
+    pub(super) is_provisional: bool,
+    /// Timer C (RFC 3261 §16.6 step 11).
+    pub(super) timer_c: Option<TimerKey>,
+    /// Until when a 1xx must come, or the device is pushed as well.
+    pub(super) grace: Option<TimerKey>,
+    /// The deadline of the push beside it.
+    pub(super) wake: Option<TimerKey>,
+}
+
+/// Where a request goes, and which of our addresses stands for us there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leg {
+    pub(super) to: Destination,
+    pub(super) transport: Transport,
+    pub(super) listener: ListenerId,
+    /// The upstream's node, if it is one.
+    pub(super) node: Option<u16>,
+}
+
+impl Leg {
+    /// A leg over a flow.
+    pub(super) const fn over(flow: Flow) -> Self {
+        Self {
+            to: Destination::Flow(flow.id),
+            transport: flow.transport,
+            listener: flow.listener,
+            node: None,
+        }
+    }
+
+    /// A leg to an upstream.
+    pub(super) fn upstream(hop: &UpstreamHop) -> Self {
+        Self {
+            to: hop.to.clone(),
+            transport: hop.transport,
+            listener: hop.listener,
+            node: Some(hop.node),
+        }
+    }
+}
+
+impl Branch {
+    /// A branch whose turn has not come.
+    pub(super) const fn new(target: Target, q: u16) -> Self {
+        Self {
+            target,
+            q,
+            state: BranchState::Idle,
+        }
+    }
+
+    /// Whether it has its final response.
+    pub(super) const fn is_final(&self) -> bool {
+        matches!(self.state, BranchState::Final)
+    }
+
+    /// The device it is for.
+    pub(super) const fn device(&self) -> Option<BindingKey> {
+        match self.target {
+            Target::Device(key) => Some(key),
+            Target::Upstream { .. } => None,
+        }
+    }
+}
+
+impl ResponseContext {
+    /// Whether it is an INVITE's.
+    pub(super) const fn is_invite(&self) -> bool {
+        matches!(self.kind, Kind::Invite)
+    }
+
+    /// The request's Call-ID for logs.
+    pub(super) fn call_id(&self) -> Box<str> {
+        self.request
+            .call_id()
+            .map_or_else(|_| "".into(), |id| String::from_utf8_lossy(id).into())
+    }
+
+    /// The agent that it calls, if it goes to devices.
+    pub(super) fn agent(&self) -> Option<AorId> {
+        self.branches
+            .iter()
+            .find_map(Branch::device)
+            .map(|key| key.aor)
+    }
+}

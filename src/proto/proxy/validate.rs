@@ -1,0 +1,152 @@
+//! Request validation (RFC 3261 §16.3, RFC 5393 §4): what is refused before anything is kept.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::proto::proxy::Proxy;
+use crate::proto::proxy::upstream::host_text;
+use crate::proto::reject::Reject;
+use crate::proto::sip::{HeaderName, Message, Method, ParseErrorKind, Scheme, Uri, Via};
+use crate::proto::transaction::ClientId;
+
+/// The Via parameter that holds the loop check's hash (RFC 3261 §16.6 step 8).
+pub(super) const LOOP_PARAM: &str = "rouse-l";
+/// Max-Forwards of a request that has none (RFC 3261 §16.6 step 3).
+pub(super) const DEFAULT_MAX_FORWARDS: u8 = 70;
+/// Max-Breadth of a request that has none (RFC 5393 §5.3.3).
+pub(super) const DEFAULT_MAX_BREADTH: u32 = 60;
+
+impl Proxy {
+    /// Checks a request.
+    pub(super) fn validate(&self, request: &Message) -> Result<(), Reject> {
+        request.validate().map_err(|error| match error.kind {
+            ParseErrorKind::Version => Reject::Version,
+            ParseErrorKind::TooLarge | ParseErrorKind::TooManyHeaders => Reject::TooLarge,
+            _ => Reject::Malformed,
+        })?;
+        let uri = request.request_uri().ok_or(Reject::Malformed)?;
+        let uri = Uri::parse(uri).map_err(|_| Reject::Malformed)?;
+        match uri.scheme {
+            Scheme::Sip | Scheme::Sips | Scheme::Tel => {}
+            Scheme::Other(_) => return Err(Reject::UnsupportedScheme),
+        }
+        let max_forwards = request.max_forwards().map_err(|_| Reject::Malformed)?;
+        // An ACK is never answered; OPTIONS at its last hop is answered by us (§16.3 step 3).
+        if max_forwards == Some(0) {
+            return Err(Reject::TooManyHops);
+        }
+        if max_breadth(request)? == 0 {
+            return Err(Reject::MaxBreadth);
+        }
+        self.detect_loop(request)?;
+        // CANCEL and ACK carry no Proxy-Require that may be refused (RFC 3261 §8.2.2.3).
+        let is_answerable = !matches!(request.method(), Some(Method::Ack | Method::Cancel));
+        if is_answerable && request.values(HeaderName::ProxyRequire).next().is_some() {
+            return Err(Reject::BadExtension);
+        }
+        Ok(())
+    }
+
+    /// Compares the hash in each Via of ours with this request's: equal means that nothing that
+    /// decides its way has changed since it left us.
+    fn detect_loop(&self, request: &Message) -> Result<(), Reject> {
+        let mut hash = None;
+        // The top Via is the sender's: only those below it can be ours.
+        for value in request.values(HeaderName::Via) {
+            let Ok(via) = Via::parse(value) else {
+                return Err(Reject::Malformed);
+            };
+            let Some(mark) = via.params.value(LOOP_PARAM) else {
+                continue;
+            };
+            if !self.upstreams.is_own_host(via.host) {
+                continue;
+            }
+            let own = *hash.get_or_insert_with(|| loop_hash(request));
+            if crate::proto::aor::hex_u64(mark) == Some(own) {
+                return Err(Reject::LoopDetected);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Max-Breadth of a request (RFC 5393 §5.3.3).
+pub(super) fn max_breadth(request: &Message) -> Result<u32, Reject> {
+    let Some(value) = request.header(HeaderName::MaxBreadth) else {
+        return Ok(DEFAULT_MAX_BREADTH);
+    };
+    let text = std::str::from_utf8(value).map_err(|_| Reject::Malformed)?;
+    text.trim().parse().map_err(|_| Reject::Malformed)
+}
+
+/// The hash of what decides a request's way (RFC 3261 §16.6 step 8): Request-URI, tags, Call-ID,
+/// CSeq, Proxy-Require, Route.
+pub(super) fn loop_hash(request: &Message) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x726f_7573_656c_6f6f, 0);
+    let mut part = |bytes: &[u8]| {
+        hasher.write(bytes);
+        hasher.write_u8(0);
+    };
+    part(request.request_uri().unwrap_or_default());
+    part(
+        request
+            .from()
+            .ok()
+            .and_then(|from| from.tag())
+            .unwrap_or_default(),
+    );
+    part(
+        request
+            .to()
+            .ok()
+            .and_then(|to| to.tag())
+            .unwrap_or_default(),
+    );
+    part(request.call_id().unwrap_or_default());
+    part(&request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes());
+    for name in [HeaderName::ProxyRequire, HeaderName::Route] {
+        request.values(name).for_each(&mut part);
+    }
+    hasher.finish()
+}
+
+/// A To tag for an answer of ours: the same for each retransmission of the request.
+pub(super) fn local_tag(request: &Message) -> String {
+    let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6574_6167, 0);
+    let via = request.top_via();
+    hasher.write(via.as_ref().ok().and_then(Via::branch).unwrap_or_default());
+    hasher.write(request.call_id().unwrap_or_default());
+    hasher.write(
+        request
+            .from()
+            .ok()
+            .and_then(|from| from.tag())
+            .unwrap_or_default(),
+    );
+    if let Ok(via) = via {
+        hasher.write(host_text(via.host).unwrap_or_default().as_bytes());
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+/// A branch for a request that is forwarded without a transaction: the same for each
+/// retransmission (RFC 3261 §16.11).
+pub(super) fn stateless_branch(request: &Message, shard: u16) -> String {
+    let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6573_746c, 0);
+    hasher.write(
+        request
+            .top_via()
+            .ok()
+            .and_then(|via| via.branch())
+            .unwrap_or_default(),
+    );
+    hasher.write(request.call_id().unwrap_or_default());
+    hasher.write_u32(request.cseq().map_or(0, |cseq| cseq.number));
+    ClientId {
+        slot: u32::MAX,
+        nonce: hasher.finish(),
+    }
+    .branch(shard)
+}
