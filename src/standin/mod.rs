@@ -11,8 +11,16 @@
 pub mod apns;
 pub mod asterisk;
 pub mod call;
+mod dialog;
+pub mod digest;
+mod draft;
 pub mod error;
+mod exchange;
+mod link;
 pub mod phone;
 pub mod push;
 mod push_http1;
+mod recent;
+mod registrar;
 pub mod timeline;
+mod ua;
