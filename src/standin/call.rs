@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::proto::sip::{HeaderName, Message};
@@ -14,10 +16,12 @@ use crate::standin::draft::{Draft, header_text, label, value_texts};
 use crate::standin::error::PhoneError;
 use crate::standin::exchange::{Exchange, Login, authorize, refused, same_transaction};
 use crate::standin::link::Peer;
-use crate::standin::ua::{Call, CallEvent, Endpoint, random_token};
+use crate::standin::ua::{Call, CallEvent, CallKey, Endpoint, random_token};
 
 /// The default patience of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+const RESPONSES: usize = 32;
 
 /// Returns an offer or an answer that any peer takes: one audio stream, PCMA and PCMU.
 #[must_use]
@@ -158,7 +162,7 @@ impl IncomingCall {
         self.leg.wait_reinvite().await
     }
 
-    async fn finish(&mut self, awaited: &str, response: bytes::Bytes) -> Result<(), PhoneError> {
+    async fn finish(&mut self, awaited: &str, response: Bytes) -> Result<(), PhoneError> {
         let leg = &self.leg;
         if leg.call.is_final.swap(true, Ordering::SeqCst) {
             return Err(PhoneError::Instead {
@@ -207,49 +211,50 @@ pub(crate) struct Invitation {
 #[derive(Debug)]
 pub struct OutgoingCall {
     leg: Leg,
-    exchange: Exchange,
+    /// The INVITE as it was sent last.
+    invite: Arc<Mutex<Message>>,
+    hop: Peer,
+    responses: mpsc::Receiver<Result<Message, PhoneError>>,
     /// Responses that were read and not yet looked at.
     pending: VecDeque<Message>,
     last: Option<Message>,
 }
 
 impl OutgoingCall {
-    /// Sends the INVITE, answers challenges, and returns at the first other response.
+    /// Sends the INVITE and returns at the first response that is no challenge; challenges are
+    /// answered in the background.
     pub(crate) async fn start(
         endpoint: Endpoint,
         invitation: Invitation,
         patience: Duration,
     ) -> Result<Self, PhoneError> {
-        let tag = random_token();
-        let key = (random_token(), tag);
-        let (call, events) = endpoint.add_call(key, &invitation.user, None);
-        let leg = Leg::new(endpoint.clone(), call, invitation.hop, events, patience);
-        let mut authorization = None;
-        for cseq in 1_u32.. {
-            let draft = invitation.draft(&leg, cseq, authorization.take());
-            let mut exchange = endpoint.transact(invitation.hop, draft).await?;
-            let first = exchange
-                .next(&endpoint, "any response to the INVITE", patience)
-                .await?;
-            let answer = invitation
-                .login
-                .as_ref()
-                .filter(|_| cseq < 3)
-                .and_then(|login| authorize(&first, login, "INVITE", &invitation.target))
-                .filter(|answer| cseq == 1 || answer.stale);
-            if answer.is_none() {
-                return Ok(Self {
-                    leg,
-                    exchange,
-                    pending: VecDeque::from([first]),
-                    last: None,
-                });
-            }
-            authorization = answer.map(|answer| (answer.header, answer.value));
-        }
-        Err(PhoneError::Closed {
-            awaited: "any response to the INVITE".to_owned(),
-        })
+        let key = (random_token(), random_token());
+        let (call, events) = endpoint.add_call(key.clone(), &invitation.user, None);
+        let hop = invitation.hop;
+        let leg = Leg::new(endpoint.clone(), call, hop, events, patience);
+        let draft = invitation.draft(&endpoint, &key, 1, None);
+        let exchange = endpoint.transact(hop, draft).await?;
+        let invite = Arc::new(Mutex::new(exchange.request.clone()));
+        let (sender, responses) = mpsc::channel(RESPONSES);
+        let inviter = Inviter {
+            endpoint: endpoint.clone(),
+            invitation,
+            key,
+            invite: Arc::clone(&invite),
+            sender,
+        };
+        endpoint.spawn(inviter.run(exchange));
+        let mut call = Self {
+            leg,
+            invite,
+            hop,
+            responses,
+            pending: VecDeque::new(),
+            last: None,
+        };
+        let first = call.next("any response to the INVITE").await?;
+        call.pending.push_back(first);
+        Ok(call)
     }
 
     /// Sets the patience of the waits that follow (default [`PATIENCE`]).
@@ -266,8 +271,8 @@ impl OutgoingCall {
 
     /// Returns the INVITE as it was sent last.
     #[must_use]
-    pub const fn invite(&self) -> &Message {
-        &self.exchange.request
+    pub fn invite(&self) -> Message {
+        self.invite.lock().clone()
     }
 
     /// Waits for a provisional response above 100 and returns its status.
@@ -295,7 +300,7 @@ impl OutgoingCall {
         let response = self.wait_final().await?;
         let status = response.status().unwrap_or_default();
         if status >= 300 {
-            return Err(refused(&self.exchange.request, &response));
+            return Err(refused(&self.invite(), &response));
         }
         Ok(Answered { status, response })
     }
@@ -313,7 +318,7 @@ impl OutgoingCall {
             }
             self.last = Some(response.clone());
             if status < 300 {
-                self.leg.accepted(&self.exchange.request, &response).await?;
+                self.leg.accepted(&self.invite(), &response).await?;
             }
             return Ok(response);
         }
@@ -322,11 +327,11 @@ impl OutgoingCall {
     /// Sends CANCEL with these Reason values and returns the INVITE's final status (487 if it
     /// worked).
     pub async fn cancel(&mut self, reasons: &[&str]) -> Result<u16, PhoneError> {
-        let invite = &self.exchange.request;
-        let to = header_text(invite, HeaderName::To);
-        let cancel = same_transaction(invite, "CANCEL", &to).lines("Reason", reasons);
+        let invite = self.invite();
+        let to = header_text(&invite, HeaderName::To);
+        let cancel = same_transaction(&invite, "CANCEL", &to).lines("Reason", reasons);
         let endpoint = self.leg.endpoint.clone();
-        let mut exchange = endpoint.transact(self.exchange.to, cancel.finish()).await?;
+        let mut exchange = endpoint.transact(self.hop, cancel.finish()).await?;
         exchange.last(&endpoint, self.leg.patience).await?;
         let response = self.wait_final().await?;
         Ok(response.status().unwrap_or_default())
@@ -359,19 +364,63 @@ impl OutgoingCall {
         let Leg {
             endpoint, patience, ..
         } = &self.leg;
-        self.exchange.next(endpoint, awaited, *patience).await
+        endpoint
+            .wait(awaited, *patience, self.responses.recv())
+            .await?
+    }
+}
+
+/// Drives the INVITE of a call through its challenges.
+struct Inviter {
+    endpoint: Endpoint,
+    invitation: Invitation,
+    key: CallKey,
+    invite: Arc<Mutex<Message>>,
+    sender: mpsc::Sender<Result<Message, PhoneError>>,
+}
+
+impl Inviter {
+    async fn run(self, exchange: Exchange) {
+        if let Err(error) = self.drive(exchange).await {
+            // dropped: the owner of the call is gone.
+            self.sender.send(Err(error)).await.ok();
+        }
+    }
+
+    async fn drive(&self, mut exchange: Exchange) -> Result<(), PhoneError> {
+        let mut cseq = 1;
+        while let Some(response) = exchange.recv().await {
+            let response = response?;
+            if let Some(line) = self.answer(&response, cseq) {
+                cseq += 1;
+                let draft = self
+                    .invitation
+                    .draft(&self.endpoint, &self.key, cseq, Some(line));
+                exchange = self.endpoint.transact(self.invitation.hop, draft).await?;
+                *self.invite.lock() = exchange.request.clone();
+                continue;
+            }
+            // dropped: the owner of the call is gone.
+            self.sender.send(Ok(response)).await.ok();
+        }
+        Ok(())
+    }
+
+    fn answer(&self, response: &Message, cseq: u32) -> Option<(&'static str, String)> {
+        let login = self.invitation.login.as_ref().filter(|_| cseq < 3)?;
+        let answer = authorize(response, login, "INVITE", &self.invitation.target)?;
+        (cseq == 1 || answer.stale).then_some((answer.header, answer.value))
     }
 }
 
 impl Invitation {
     fn draft(
         &self,
-        leg: &Leg,
+        endpoint: &Endpoint,
+        (call_id, tag): &CallKey,
         cseq: u32,
         authorization: Option<(&'static str, String)>,
-    ) -> bytes::Bytes {
-        let endpoint = &leg.endpoint;
-        let (call_id, tag) = &leg.call.key;
+    ) -> Bytes {
         let contact = endpoint.contact_uri(&self.user, self.hop.transport, "");
         Draft::request("INVITE", &self.target, &endpoint.via(self.hop.transport))
             .lines("Route", &self.routes)
@@ -511,10 +560,9 @@ impl Leg {
         awaited: &str,
         wanted: impl Fn(&CallEvent) -> bool,
     ) -> Result<CallEvent, PhoneError> {
-        if let Some(index) = self.past.iter().position(&wanted) {
-            if let Some(event) = self.past.remove(index) {
-                return Ok(event);
-            }
+        let past = self.past.iter().position(&wanted);
+        if let Some(event) = past.and_then(|index| self.past.remove(index)) {
+            return Ok(event);
         }
         loop {
             let next = self.events.recv();

@@ -21,8 +21,6 @@ const RESPONSES: usize = 32;
 pub(crate) struct Exchange {
     /// The request.
     pub(crate) request: Message,
-    /// Where it went.
-    pub(crate) to: Peer,
     responses: mpsc::Receiver<io::Result<Message>>,
 }
 
@@ -36,8 +34,13 @@ pub(crate) struct Login {
 }
 
 impl Exchange {
+    /// Takes the next response; `None` after the last one.
+    pub(crate) async fn recv(&mut self) -> Option<io::Result<Message>> {
+        self.responses.recv().await
+    }
+
     /// Waits for the next response.
-    pub(crate) async fn next(
+    async fn next(
         &mut self,
         endpoint: &Endpoint,
         awaited: &str,
@@ -81,11 +84,7 @@ impl Endpoint {
             user: sender,
         };
         self.spawn(client.run(arrived));
-        Ok(Exchange {
-            request,
-            to,
-            responses,
-        })
+        Ok(Exchange { request, responses })
     }
 }
 
@@ -116,6 +115,8 @@ impl Client {
         let mut resend = Instant::now() + interval;
         let mut proceeding = false;
         loop {
+            // RFC 3261 §17.1.1.2: an INVITE that drew a 1xx is neither repeated nor timed.
+            let settled = invite && proceeding;
             tokio::select! {
                 response = arrived.recv() => {
                     let Some(response) = response else {
@@ -126,7 +127,7 @@ impl Client {
                         return Ok(());
                     }
                 }
-                () = tokio::time::sleep_until(resend), if !reliable && !(invite && proceeding) => {
+                () = tokio::time::sleep_until(resend), if !(reliable || settled) => {
                     self.endpoint.send(self.to, bytes, true).await?;
                     // RFC 3261 §17.1.2.2: E is T2 in Proceeding; A doubles without a cap.
                     interval = if proceeding { T2 } else { interval * 2 };
@@ -135,7 +136,7 @@ impl Client {
                     }
                     resend = Instant::now() + interval;
                 }
-                () = tokio::time::sleep_until(deadline), if !(invite && proceeding) => {
+                () = tokio::time::sleep_until(deadline), if !settled => {
                     let what = format!("no final response to {} in {:?}", label(&self.request), 64 * T1);
                     return Err(io::Error::new(io::ErrorKind::TimedOut, what));
                 }

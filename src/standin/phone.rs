@@ -188,8 +188,8 @@ impl Phone {
         Ok(call)
     }
 
-    /// Calls a user of the domain, or a URI. Answers 401 and 407 and returns when the first other
-    /// response (100 counts) is there.
+    /// Calls a user of the domain, or a URI. Returns when the first response is there that is no
+    /// challenge (100 counts); 401 and 407 are answered in the background.
     pub async fn call(&mut self, target: &str, sdp: &str) -> Result<OutgoingCall, PhoneError> {
         let target = self.config.target(target);
         let invitation = Invitation {

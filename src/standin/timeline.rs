@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn events_serialise_with_the_documented_fields_in_order() {
         let timeline = Timeline::new();
-        timeline.clone().note("Asterisk", "Rouse", "INVITE");
+        let shared = timeline.clone();
+        shared.note("Asterisk", "Rouse", "INVITE");
         let events = timeline.events();
         assert_eq!(events.len(), 1);
         let json = serde_json::to_string(&events[0]).unwrap();

@@ -201,10 +201,6 @@ impl Endpoint {
         self.0.state.lock().requests.iter().cloned().collect()
     }
 
-    pub(crate) fn timeline(&self) -> &Timeline {
-        &self.0.timeline
-    }
-
     /// Waits, and says what came instead if it was in vain. `None` from the future: closed.
     pub(crate) async fn wait<T>(
         &self,

@@ -1,0 +1,208 @@
+//! The stand-in phone against the stand-in Asterisk, without a gateway between them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use rouse::proto::Transport;
+use rouse::standin::asterisk::{Asterisk, AsteriskConfig};
+use rouse::standin::call::plain_sdp;
+use rouse::standin::error::PhoneError;
+use rouse::standin::phone::{Phone, PhoneConfig};
+use rouse::standin::timeline::Timeline;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const BOTH: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+
+async fn asterisk(change: impl FnOnce(&mut AsteriskConfig)) -> Asterisk {
+    let mut config = AsteriskConfig::new(LOOPBACK, &[("1001", "secret"), ("1002", "hidden")]);
+    change(&mut config);
+    Asterisk::start(config, Timeline::new()).await.unwrap()
+}
+
+fn phone_config(asterisk: &Asterisk, transport: Transport) -> PhoneConfig {
+    PhoneConfig {
+        transport,
+        ..PhoneConfig::new("1001", "pbx.example.com", "secret", asterisk.address())
+    }
+}
+
+async fn awake(config: PhoneConfig) -> Phone {
+    Phone::wake(config, Timeline::new()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_phone_registers_with_and_without_qop_and_leaves() {
+    for transport in BOTH {
+        for qop in [false, true] {
+            let asterisk = asterisk(|config| config.qop = qop).await;
+            let mut phone = awake(phone_config(&asterisk, transport)).await;
+            let registered = phone.register().await.unwrap();
+            assert_eq!((registered.status, registered.requests), (200, 2));
+            assert_eq!(registered.expires, 3600);
+            assert_eq!(registered.contacts.len(), 1);
+            let registration = asterisk.registered("1001").await.unwrap();
+            assert_eq!(registration.source, phone.local_addr());
+            assert_eq!(asterisk.qualify("1001").await.unwrap(), 200);
+            phone.register().await.unwrap();
+            phone.unregister().await.unwrap();
+            assert_eq!(asterisk.registration("1001"), None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_and_says_so() {
+    let asterisk = asterisk(|_| ()).await;
+    let mut phone = awake(PhoneConfig {
+        password: "wrong".to_owned(),
+        ..phone_config(&asterisk, Transport::Udp)
+    })
+    .await;
+    let error = phone.register().await.unwrap_err();
+    assert_eq!(error.status(), Some(403));
+    assert_eq!(
+        error.to_string(),
+        "REGISTER (with digest) sip:pbx.example.com was refused with 403 Forbidden"
+    );
+}
+
+#[tokio::test]
+async fn a_phone_follows_423_to_the_shortest_time_allowed() {
+    let asterisk = asterisk(|config| config.min_expires = 120).await;
+    let mut phone = awake(PhoneConfig {
+        expires: 30,
+        ..phone_config(&asterisk, Transport::Udp)
+    })
+    .await;
+    assert_eq!(phone.register().await.unwrap().expires, 120);
+}
+
+#[tokio::test]
+async fn asterisk_calls_the_phone_and_either_side_hangs_up() {
+    for transport in BOTH {
+        for force_rport in [false, true] {
+            let asterisk = asterisk(|config| config.force_rport = force_rport).await;
+            let mut phone = awake(phone_config(&asterisk, transport)).await;
+            phone.register().await.unwrap();
+            for phone_ends in [true, false] {
+                let mut call = asterisk.call("1001", "2000").await.unwrap();
+                let mut incoming = phone.next_call().await.unwrap();
+                assert_eq!(incoming.call_id(), call.call_id());
+                assert_eq!(incoming.dialled(), "1001");
+                incoming.ring().await.unwrap();
+                assert_eq!(call.wait_ringing().await.unwrap(), 180);
+                let (answered, acknowledged) = tokio::join!(call.wait_answer(), incoming.answer());
+                assert_eq!(answered.unwrap().status, 200);
+                acknowledged.unwrap();
+                assert_eq!(call.reinvite().await.unwrap(), 200);
+                incoming.wait_reinvite().await.unwrap();
+                if phone_ends {
+                    assert_eq!(incoming.hangup().await.unwrap(), 200);
+                    call.wait_bye().await.unwrap();
+                } else {
+                    assert_eq!(call.hangup().await.unwrap(), 200);
+                    incoming.wait_bye().await.unwrap();
+                }
+            }
+            assert_eq!(phone.invites_seen(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_phone_calls_and_either_side_hangs_up() {
+    for transport in BOTH {
+        let asterisk = asterisk(|_| ()).await;
+        let mut phone = awake(phone_config(&asterisk, transport)).await;
+        phone.register().await.unwrap();
+        let sdp = plain_sdp(LOOPBACK);
+        let mut call = phone.call("600", &sdp).await.unwrap();
+        call.wait_answer().await.unwrap();
+        assert_eq!(call.hangup().await.unwrap(), 200);
+        let mut call = phone.call("601", &sdp).await.unwrap();
+        call.wait_answer().await.unwrap();
+        call.wait_bye().await.unwrap();
+        let mut call = phone.call("700", &sdp).await.unwrap();
+        let mut incoming = asterisk.next_call().await.unwrap();
+        let (rejected, refused) = tokio::join!(incoming.reject(486), call.wait_answer());
+        rejected.unwrap();
+        assert_eq!(refused.unwrap_err().status(), Some(486));
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_with_487_on_both_sides() {
+    for transport in BOTH {
+        let asterisk = asterisk(|_| ()).await;
+        let mut phone = awake(phone_config(&asterisk, transport)).await;
+        phone.register().await.unwrap();
+        let mut call = asterisk.call("1001", "2000").await.unwrap();
+        let mut incoming = phone.next_call().await.unwrap();
+        incoming.ring().await.unwrap();
+        let reason = "SIP;cause=200;text=\"Call completed elsewhere\"";
+        assert_eq!(call.cancel(&[reason]).await.unwrap(), 487);
+        assert_eq!(incoming.wait_cancel().await.unwrap().reasons, [reason]);
+        assert!(matches!(
+            incoming.answer().await,
+            Err(PhoneError::Instead { .. })
+        ));
+        let mut call = phone.call("700", "").await.unwrap();
+        let mut incoming = asterisk.next_call().await.unwrap();
+        assert_eq!(call.cancel(&[]).await.unwrap(), 487);
+        incoming.wait_cancel().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_call_survives_a_change_of_the_phone_s_network() {
+    let asterisk = asterisk(|_| ()).await;
+    let mut phone = awake(phone_config(&asterisk, Transport::Udp)).await;
+    phone.register().await.unwrap();
+    let mut call = asterisk.call("1001", "2000").await.unwrap();
+    let mut incoming = phone.next_call().await.unwrap();
+    let (answered, acknowledged) = tokio::join!(call.wait_answer(), incoming.answer());
+    answered.unwrap();
+    acknowledged.unwrap();
+    let before = phone.local_addr();
+    phone.change_network().await.unwrap();
+    assert_ne!(phone.local_addr(), before);
+    phone.register().await.unwrap();
+    assert_eq!(incoming.hangup().await.unwrap(), 200);
+    call.wait_bye().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_frozen_phone_answers_only_when_it_thaws() {
+    let asterisk = asterisk(|config| {
+        config.patience = Duration::from_millis(200);
+        config.qualify = false;
+    })
+    .await;
+    let mut phone = awake(phone_config(&asterisk, Transport::Tcp)).await;
+    phone.register().await.unwrap();
+    phone.freeze();
+    let error = asterisk.qualify("1001").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "waited 200ms for the final response to OPTIONS; nothing came"
+    );
+    phone.thaw();
+    assert_eq!(asterisk.qualify("1001").await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_sleeping_phone_is_silent_and_its_waits_end() {
+    let asterisk = asterisk(|config| config.patience = Duration::from_millis(200)).await;
+    let mut phone = awake(phone_config(&asterisk, Transport::Udp)).await;
+    phone.register().await.unwrap();
+    phone.sleep();
+    let error = asterisk.call("1001", "2000").await.unwrap_err();
+    assert!(matches!(error, PhoneError::Timeout { .. }), "{error}");
+    let mut phone = awake(phone_config(&asterisk, Transport::Tcp)).await;
+    drop(asterisk);
+    let error = phone.next_call().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "waited for an INVITE, but the connection is closed"
+    );
+}
