@@ -1,0 +1,3 @@
+//! RFC 3581: symmetric response routing.
+
+mod section_4;
