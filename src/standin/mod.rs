@@ -16,6 +16,8 @@ pub mod digest;
 mod draft;
 pub mod error;
 mod exchange;
+pub mod fcm;
+mod fcm_rules;
 mod link;
 pub mod phone;
 pub mod push;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use rouse::config::ApnsConfig;
+use rouse::config::{ApnsConfig, FcmConfig};
 use rouse::io::pns::{PnsConfig, PushService};
 use rouse::proto::push::{
     CallNotice, Notice, Pns, Prid, PushError, PushId, PushRequest, PushTarget,
 };
 use rouse::standin::apns::{ApnsStandin, ApnsStandinConfig};
+use rouse::standin::fcm::{FcmStandin, FcmStandinConfig};
 use tempfile::TempDir;
 
 /// The stand-in's only app.
@@ -75,7 +76,7 @@ impl AppleRig {
         }
     }
 
-    /// Sends a call's push and returns the label of what became of it.
+    /// Sends a call's push and returns its `apns-id`.
     pub(crate) async fn call(&self, token: &str) -> Result<String, PushError> {
         let push = to_apns(token, Notice::Call(call()));
         let accepted = self.service.send(push).await?;
@@ -88,6 +89,57 @@ pub(crate) fn only_apns(entry: ApnsConfig) -> PnsConfig {
     PnsConfig {
         apns: vec![entry],
         fcm: Vec::new(),
+        gateway_id: "gw-test".to_owned(),
+    }
+}
+
+/// A push to an FCM device.
+pub(crate) fn to_fcm(token: &str, notice: Notice) -> PushRequest {
+    let mut push = to_apns(token, notice);
+    push.target.pns = Pns::Fcm;
+    push.target.app = "my-project".into();
+    push
+}
+
+/// A stand-in for FCM and a gateway that pushes to it.
+pub(crate) struct GoogleRig {
+    pub(crate) google: FcmStandin,
+    pub(crate) config: FcmConfig,
+    pub(crate) service: PushService,
+    _folder: TempDir,
+}
+
+impl GoogleRig {
+    pub(crate) async fn new() -> Self {
+        Self::with(FcmStandinConfig::default()).await
+    }
+
+    pub(crate) async fn with(config: FcmStandinConfig) -> Self {
+        let folder = TempDir::new().unwrap();
+        let google = FcmStandin::start(config).await.unwrap();
+        let config = google.client_config(folder.path()).unwrap();
+        let service = PushService::new(only_fcm(config.clone())).unwrap();
+        Self {
+            google,
+            config,
+            service,
+            _folder: folder,
+        }
+    }
+
+    /// Sends a call's push and returns what FCM named it.
+    pub(crate) async fn call(&self, token: &str) -> Result<String, PushError> {
+        let push = to_fcm(token, Notice::Call(call()));
+        let accepted = self.service.send(push).await?;
+        Ok(accepted.provider_id.to_string())
+    }
+}
+
+/// A configuration with one FCM entry.
+pub(crate) fn only_fcm(entry: FcmConfig) -> PnsConfig {
+    PnsConfig {
+        apns: Vec::new(),
+        fcm: vec![entry],
         gateway_id: "gw-test".to_owned(),
     }
 }

@@ -16,6 +16,8 @@ use crate::config::{ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig};
 use crate::io::clock::Clock;
 use crate::io::pns::apns::Apns;
 use crate::io::pns::apns::token::ProviderToken;
+use crate::io::pns::fcm::Fcm;
+use crate::io::pns::fcm::oauth::OAuth;
 use crate::io::pns::origin::Roots;
 use crate::io::pns::transport::{Transport, Urgency};
 use crate::proto::push::{Pns, PushAccepted, PushError, PushRequest, Reason};
@@ -23,12 +25,14 @@ use crate::proto::push::{Pns, PushAccepted, PushError, PushRequest, Reason};
 pub mod apns;
 mod delivery;
 mod dial;
+mod fcm;
 mod http_date;
 mod origin;
 mod payload;
 mod transport;
 
 pub use apns::token::BadKey;
+pub use fcm::oauth::BadServiceAccount;
 pub use origin::OriginError;
 
 /// Pushes under way at once, per provider: 5 s at 800 pushes a second.
@@ -95,6 +99,17 @@ pub enum PnsSetupError {
         /// What is wrong.
         cause: BadKey,
     },
+    /// The service account cannot be used.
+    #[error(
+        "push.fcm {project:?}: service_account_file: {cause}; download it from \
+         console.firebase.google.com, Project settings, Service accounts"
+    )]
+    ServiceAccount {
+        /// Which project.
+        project: String,
+        /// What is wrong.
+        cause: BadServiceAccount,
+    },
 }
 
 /// Sends pushes; cheap to clone.
@@ -108,6 +123,7 @@ struct Inner {
     apns: Vec<Lane<Apns>>,
     /// Apple's sandbox for entries that name production only: same key, same topics.
     sandboxes: Vec<Lane<Apns>>,
+    fcm: Vec<Lane<Fcm>>,
     refused: AtomicU64,
 }
 
@@ -172,11 +188,16 @@ impl PushService {
                 sandboxes.push(build(ApnsEnvironment::Sandbox, apns::SANDBOX_URL)?);
             }
         }
+        let mut fcm = Vec::new();
+        for entry in &config.fcm {
+            fcm.push(Lane::new(fcm_client(entry, &roots, &clock)?));
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 gateway_id: config.gateway_id,
                 apns,
                 sandboxes,
+                fcm,
                 refused: AtomicU64::new(0),
             }),
         })
@@ -188,17 +209,21 @@ impl PushService {
     ///
     /// Why the provider did not take it.
     pub async fn send(&self, request: PushRequest) -> Result<PushAccepted, PushError> {
-        let pns = request.target.pns;
-        let lane = match pns {
-            Pns::Apns => self.apns(ApnsEnvironment::Production, &request.target.app),
-            Pns::ApnsSandbox => self.apns(ApnsEnvironment::Sandbox, &request.target.app),
-            Pns::Fcm => None,
+        let (target, gateway) = (&request.target, &self.inner.gateway_id);
+        let environment = match target.pns {
+            Pns::Apns => ApnsEnvironment::Production,
+            Pns::ApnsSandbox => ApnsEnvironment::Sandbox,
+            Pns::Fcm => {
+                let lane = self.fcm(&target.app).ok_or_else(|| not_configured(Pns::Fcm))?;
+                let _permit = self.permit(&lane.permits)?;
+                return lane.provider.send(&request, gateway).await;
+            }
         };
-        let Some(lane) = lane else {
-            return Err(PushError::NotConfigured { pns });
-        };
+        let lane = self
+            .apns(environment, &target.app)
+            .ok_or_else(|| not_configured(target.pns))?;
         let _permit = self.permit(&lane.permits)?;
-        lane.provider.send(&request, &self.inner.gateway_id).await
+        lane.provider.send(&request, gateway).await
     }
 
     /// Connects to the services and keeps the connections warm until the last clone is dropped.
@@ -207,9 +232,12 @@ impl PushService {
         for lane in &self.inner.apns {
             let transport = Arc::clone(delivery::Provider::transport(&lane.provider));
             tokio::spawn(Transport::keep_warm(Arc::downgrade(&transport)));
-            connects.spawn(async move { transport.connect(Urgency::Call).await.is_ok() });
+            // A failure is logged where it happens, and `keep_warm` tries again in its time.
+            connects.spawn(async move { drop(transport.connect(Urgency::Call).await) });
         }
-        // A service that is down at start is logged where it failed and tried again in its time.
+        for lane in &self.inner.fcm {
+            connects.spawn(lane.provider.warm());
+        }
         connects.join_all().await;
     }
 
@@ -219,6 +247,10 @@ impl PushService {
         let mut verdicts = Vec::new();
         for lane in &self.inner.apns {
             let name = format!("push.apns {:?}", lane.provider.name());
+            verdicts.push((name, lane.provider.check().await));
+        }
+        for lane in &self.inner.fcm {
+            let name = format!("push.fcm {:?}", lane.provider.project());
             verdicts.push((name, lane.provider.check().await));
         }
         verdicts
@@ -245,6 +277,16 @@ impl PushService {
             .iter()
             .chain(&self.inner.sandboxes)
             .find(|lane| lane.provider.serves(environment, app))
+    }
+
+    /// Finds a project. A device that names none, or a sender id, means the only one; a device that
+    /// names none of several means the first.
+    fn fcm(&self, app: &str) -> Option<&Lane<Fcm>> {
+        let lanes = &self.inner.fcm;
+        lanes
+            .iter()
+            .find(|lane| lane.provider.project() == app)
+            .or_else(|| lanes.first().filter(|_| app.is_empty() || lanes.len() == 1))
     }
 
     fn permit<'s>(
@@ -276,6 +318,11 @@ impl Inner {
             .iter()
             .chain(&self.sandboxes)
             .map(|lane| delivery::Provider::transport(&lane.provider))
+            .chain(
+                self.fcm
+                    .iter()
+                    .map(|lane| delivery::Provider::transport(&lane.provider)),
+            )
     }
 }
 
@@ -314,4 +361,26 @@ fn provider_token(
     let token = Arc::new(token);
     tokens.insert(name, Arc::clone(&token));
     Ok(Some(token))
+}
+
+fn fcm_client(entry: &FcmConfig, roots: &Roots, clock: &WallClock) -> Result<Fcm, PnsSetupError> {
+    let oauth = OAuth::new(
+        entry.service_account.expose(),
+        roots,
+        entry.ca_file.as_deref(),
+        clock.clone(),
+    )
+    .map_err(|cause| PnsSetupError::ServiceAccount {
+        project: entry.project.clone(),
+        cause,
+    })?;
+    Fcm::new(entry, oauth, roots, clock.clone()).map_err(|cause| PnsSetupError::Origin {
+        section: "push.fcm",
+        name: entry.project.clone(),
+        cause,
+    })
+}
+
+const fn not_configured(pns: Pns) -> PushError {
+    PushError::NotConfigured { pns }
 }
