@@ -76,7 +76,7 @@ const NOT_IN_PROTO: [&str; 12] = [
 ];
 
 /// The RFCs that we cite.
-const RFCS: [(u32, &str); 42] = [
+const RFCS: [(u32, &str); 44] = [
     (2119, "key words"),
     (2543, "SIP, the first"),
     (2617, "digest authentication"),
@@ -109,6 +109,7 @@ const RFCS: [(u32, &str); 42] = [
     (5118, "torture tests for IPv6"),
     (5393, "loop detection"),
     (5626, "outbound"),
+    (5658, "Record-Route"),
     (5737, "IPv4 for documentation"),
     (6026, "2xx to INVITE"),
     (6086, "INFO"),
@@ -117,6 +118,7 @@ const RFCS: [(u32, &str); 42] = [
     (8305, "happy eyeballs"),
     (8452, "AES-GCM-SIV"),
     (8599, "push"),
+    (8760, "digest with SHA-2 for SIP"),
     (9110, "HTTP"),
     (9113, "HTTP/2"),
 ];
