@@ -2,13 +2,20 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
     reason = "a test crate: what cannot be done must stop the test"
 )]
 
+mod captures;
+mod properties;
 mod rfc3261;
 mod rfc3581;
+mod rfc4475;
+mod rfc5118;
 mod rfc6026;
 mod rig;
 mod sequences;
+mod torture;

@@ -225,7 +225,8 @@ impl Framer {
             }
         };
         // RFC 3261 §18.3: on a stream, Content-Length must be there.
-        let length = length.ok_or(ParseError::new(ParseErrorKind::ContentLength, head.len()))?;
+        let length =
+            length.ok_or_else(|| ParseError::new(ParseErrorKind::ContentLength, head.len()))?;
         let total = head.len().saturating_add(length as usize);
         if total > limit {
             return Err(ParseError::new(ParseErrorKind::TooLarge, limit));

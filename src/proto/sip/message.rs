@@ -145,15 +145,15 @@ impl Message {
     /// First line whose name is this, any case: for names that [`HeaderName`] does not list.
     #[must_use]
     pub fn header_named(&self, name: &str) -> Option<&[u8]> {
-        match HeaderName::parse(name.as_bytes()) {
-            HeaderName::Other => self
-                .index
-                .lines
-                .iter()
-                .find(|line| self.raw_name(line).eq_ignore_ascii_case(name.as_bytes()))
-                .map(|line| line.value.of(&self.raw)),
-            known => self.header(known),
+        let known = HeaderName::parse(name.as_bytes());
+        if known != HeaderName::Other {
+            return self.header(known);
         }
+        self.index
+            .lines
+            .iter()
+            .find(|line| self.raw_name(line).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|line| line.value.of(&self.raw))
     }
 
     /// The values of a list header over all its lines, split at commas outside quotes and <>.

@@ -15,8 +15,9 @@ use super::scan;
 /// Changes to a message, written in one pass; bytes that are not changed leave as they came.
 ///
 /// Names and indexes mean the lines and values of the message that came: lines that were added are
-/// not removed or replaced by a later change. Of two changes to the same line or value the last
-/// counts. [`HeaderName::Other`] names nothing: such a change does nothing.
+/// not removed or replaced by a later change, and a line that was removed or replaced has no values
+/// to change any more. Of two changes to the same line or value the last counts.
+/// [`HeaderName::Other`] names nothing: such a change does nothing.
 #[derive(Debug)]
 pub struct Edit<'m> {
     message: &'m Message,
@@ -99,16 +100,15 @@ impl<'m> Edit<'m> {
 
     /// The same for a name that [`HeaderName`] does not list, any case.
     pub fn remove_named(&mut self, name: &str) -> &mut Self {
-        match HeaderName::parse(name.as_bytes()) {
-            HeaderName::Other => {
-                let message = self.message;
-                self.remove_lines(0, |line| {
-                    message.raw_name(line).eq_ignore_ascii_case(name.as_bytes())
-                });
-                self
-            }
-            known => self.remove(known),
+        let known = HeaderName::parse(name.as_bytes());
+        if known != HeaderName::Other {
+            return self.remove(known);
         }
+        let message = self.message;
+        self.remove_lines(0, |line| {
+            message.raw_name(line).eq_ignore_ascii_case(name.as_bytes())
+        });
+        self
     }
 
     /// The `index`-th value of a list header (over all lines, as [`Message::values`] counts).

@@ -20,7 +20,7 @@ impl<'m> CSeq<'m> {
         let digits = value
             .iter()
             .position(|&byte| scan::is_space(byte))
-            .ok_or(ParseError::value(value.len()))?;
+            .ok_or_else(|| ParseError::value(value.len()))?;
         let (number, method) = scan::split(value, digits);
         let number = scan::number(number, (1 << 31) - 1)
             .and_then(|number| u32::try_from(number).ok())
