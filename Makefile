@@ -1,0 +1,68 @@
+# `make run` and `make test` are all that a fresh machine needs; both say what they do.
+# One profile for everything, so that nothing is compiled twice; PROFILE=release to run for real.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+CONFIG ?= config/rouse.toml
+PROFILE ?= dev
+ARGS ?=
+
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+CARGO_TARGET_DIR ?= target
+ROUSE := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/rouse
+
+say = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build certs/server.pem ## Install what is missing, build, make development certificates, start
+	$(call say,rouse serve --config $(CONFIG): stop it with Ctrl-C)
+	@exec $(ROUSE) serve --config $(CONFIG) $(ARGS)
+
+.PHONY: demo
+demo: build ## Play a call to a sleeping phone over loopback sockets (ARGS="--fcm --tls --json")
+	$(call say,rouse demo $(ARGS))
+	@$(ROUSE) demo $(ARGS)
+
+.PHONY: check
+check: build certs/server.pem ## Look at the configuration, and whether Asterisk answers
+	@$(ROUSE) check --config $(CONFIG) $(ARGS)
+
+.PHONY: build
+build: ## Build the program
+	$(call say,what a build needs: Rust and a C compiler)
+	@.ci/need rust
+	$(call say,cargo build --profile $(PROFILE))
+	@cargo build --locked --profile $(PROFILE)
+
+certs/server.pem:
+	$(call say,certificates for development)
+	@$(ROUSE) certs --dir certs
+
+.PHONY: test
+test: ## Install what the tests need, and run all of them
+	$(call say,what the tests need: Rust and SIPp. Asterisk is fetched by the live tests themselves)
+	@.ci/need rust sipp=sip-tester
+	$(call say,format)
+	@cargo fmt --check
+	$(call say,lints: a warning is an error)
+	@cargo clippy --locked --all-targets -- -D warnings
+	$(call say,tests: unit - sim - conformance - config - layering - live)
+	@cargo test --locked --no-fail-fast $(ARGS)
+	@$(MAKE) doc
+
+.PHONY: doc
+doc: ## Build the documentation, private items too
+	$(call say,documentation: a warning is an error)
+	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+.PHONY: image
+image: ## Build the container image
+	$(call say,docker build)
+	@docker build -t rouse .
