@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::proto::BindingKey;
 use crate::proto::transaction::{ClientId, ServerId};
 
-/// A timer of a transaction (RFC 3261 §17 table 4, RFC 6026 §7).
+/// A timer of a transaction (RFC 3261 §17 and table 4, RFC 6026 §8.4 and §8.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Letter {
     /// INVITE request retransmission, UDP only.
@@ -32,7 +32,7 @@ pub enum Letter {
     J,
     /// Wait for response retransmissions, non-INVITE client.
     K,
-    /// Wait for accepted INVITE retransmissions (RFC 6026 §8.5).
+    /// Wait for accepted INVITE retransmissions (RFC 6026 §8.7).
     L,
     /// Wait for retransmissions of 2xx (RFC 6026 §8.4).
     M,
@@ -119,5 +119,60 @@ impl TimerQueue {
     /// Returns every armed timer, earliest first: for invariant checks.
     pub fn iter(&self) -> impl Iterator<Item = (Instant, Timer)> + '_ {
         self.armed.iter().map(|(key, timer)| (key.at, *timer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn queue(after: &[u64]) -> (Instant, TimerQueue, Vec<TimerKey>) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "virtual time has to start somewhere"
+        )]
+        let start = Instant::now();
+        let mut queue = TimerQueue::default();
+        let keys = after
+            .iter()
+            .zip(0..)
+            .map(|(millis, node)| {
+                queue.arm(start + Duration::from_millis(*millis), Timer::Resolve(node))
+            })
+            .collect();
+        (start, queue, keys)
+    }
+
+    #[test]
+    fn timers_fire_in_the_order_of_time_and_then_of_arming() {
+        let (start, mut queue, _) = queue(&[20, 10, 20, 5]);
+        let late = start + Duration::from_millis(20);
+        let fired: Vec<_> = std::iter::from_fn(|| queue.pop_due(late)).collect();
+        assert_eq!(fired, [3, 1, 0, 2].map(Timer::Resolve));
+        assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn a_timer_fires_at_its_instant_and_not_before() {
+        let (start, mut queue, _) = queue(&[10]);
+        let due = start + Duration::from_millis(10);
+        assert_eq!(queue.next(), Some(due));
+        assert_eq!(queue.pop_due(due - Duration::from_nanos(1)), None);
+        assert_eq!(queue.pop_due(due), Some(Timer::Resolve(0)));
+        assert_eq!(queue.pop_due(due), None);
+    }
+
+    #[test]
+    fn a_cancelled_timer_is_gone_and_cancelling_again_harms_no_other() {
+        let (start, mut queue, keys) = queue(&[10, 10]);
+        queue.cancel(keys[0]);
+        queue.cancel(keys[0]);
+        let due = start + Duration::from_millis(10);
+        assert_eq!(queue.iter().collect::<Vec<_>>(), [(due, Timer::Resolve(1))]);
+        assert_eq!(queue.pop_due(due), Some(Timer::Resolve(1)));
+        queue.cancel(keys[1]);
+        assert_eq!(queue.next(), None);
     }
 }

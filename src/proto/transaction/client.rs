@@ -325,13 +325,13 @@ impl Scope<'_> {
         fx: &mut Effects<'_>,
         letter: Letter,
         message: &Bytes,
-    ) -> Option<Resend> {
+    ) -> Option<Box<Resend>> {
         let timer = self.arm(fx, letter)?;
-        Some(Resend {
+        Some(Box::new(Resend {
             message: message.clone(),
             pause: first(self.timing, letter, self.is_reliable),
             timer,
-        })
+        }))
     }
 
     /// Arms it for the next time.

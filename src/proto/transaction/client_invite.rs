@@ -24,7 +24,7 @@ pub(super) enum ClientInvite {
     Calling {
         follow_up: FollowUp,
         /// Timer A; `None` over a reliable transport.
-        resend: Option<Resend>,
+        resend: Option<Box<Resend>>,
         timer_b: Option<TimerKey>,
     },
     /// A provisional response has come.
@@ -232,7 +232,7 @@ fn cancel(fx: &mut Effects<'_>, timer: Option<TimerKey>) {
     }
 }
 
-fn cancel_resend(fx: &mut Effects<'_>, resend: Option<Resend>) {
+fn cancel_resend(fx: &mut Effects<'_>, resend: Option<Box<Resend>>) {
     if let Some(resend) = resend {
         fx.cancel(resend.timer);
     }

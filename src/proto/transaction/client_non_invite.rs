@@ -5,13 +5,13 @@
 //!    E: send again (T1 doubling up to T2; in Proceeding T2), F: timeout
 //! ```
 
+use bytes::Bytes;
+
 use crate::proto::effects::Effects;
 use crate::proto::timer::{Letter, TimerKey};
 use crate::proto::transaction::ClientEvent;
 use crate::proto::transaction::client::{Answer, Scope};
 use crate::proto::transaction::timers::Resend;
-
-use bytes::Bytes;
 
 /// The states of RFC 3261 §17.1.2.2.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) enum ClientNonInvite {
 #[derive(Debug)]
 pub(super) struct Waiting {
     /// Timer E; `None` over a reliable transport.
-    resend: Option<Resend>,
+    resend: Option<Box<Resend>>,
     timer_f: Option<TimerKey>,
 }
 

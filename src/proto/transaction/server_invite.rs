@@ -27,7 +27,7 @@ pub(super) enum ServerInvite {
     Completed {
         final_response: Bytes,
         /// Timer G; `None` over a reliable transport.
-        resend: Option<Resend>,
+        resend: Option<Box<Resend>>,
         timer_h: Option<TimerKey>,
     },
     /// The ACK has come; copies of it are absorbed.

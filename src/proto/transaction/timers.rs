@@ -1,4 +1,4 @@
-//! The value of every timer by its letter (RFC 3261 §17 and its table 4, RFC 6026 §8).
+//! The value of every timer by its letter (RFC 3261 §17 and table 4, RFC 6026 §8.4 and §8.7).
 //!
 //! | Letter | first set to | then | reliable transport |
 //! |---|---|---|---|
@@ -19,7 +19,8 @@ use crate::proto::timer::{Letter, TimerKey};
 /// RFC 3261 §17.1.1.2: "with a value of at least 32 seconds for unreliable transports".
 const TIMER_D_MINIMUM: Duration = Duration::from_secs(32);
 
-/// A message that is sent again until it is answered.
+/// A message that is sent again until it is answered. Boxed in the machines: few are in such a
+/// state at a time, and all live ones would pay for the place.
 #[derive(Debug)]
 pub(super) struct Resend {
     pub(super) message: Bytes,

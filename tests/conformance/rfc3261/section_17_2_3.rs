@@ -176,6 +176,14 @@ fn an_old_peers_ack_is_matched_by_the_tag_of_our_response() {
     rig.run_until(5_000);
     rig.assert_quiet();
     assert_eq!(rig.request(&from, &ack("ours")), Received::Ack);
+    let next = rig.new_request(&from, &incoming("INVITE"));
+    assert_eq!(next.slot, id.slot, "the slot is used again");
+    rig.respond(next, 486);
+    assert_eq!(
+        rig.request(&from, &ack("ours")),
+        Received::Ack,
+        "it leads to nobody else's transaction"
+    );
 }
 
 #[test]
