@@ -14,11 +14,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::proto::Transport;
 use crate::proto::sip::{HeaderName, Message};
-use crate::standin::call::{IncomingCall, Invitation, OutgoingCall, PATIENCE, plain_sdp};
+use crate::standin::call::{IncomingCall, OutgoingCall, PATIENCE, plain_sdp};
 use crate::standin::dialog::address_uri;
 use crate::standin::draft::{Draft, text, value_texts};
 use crate::standin::error::PhoneError;
 use crate::standin::exchange::Exchange;
+use crate::standin::inviter::Invitation;
 use crate::standin::link::{Link, Peer};
 use crate::standin::registrar::{Granted, Registrar, Verdict};
 use crate::standin::timeline::Timeline;

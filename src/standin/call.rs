@@ -11,12 +11,13 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::proto::sip::{HeaderName, Message};
-use crate::standin::dialog::Dialog;
 use crate::standin::draft::{Draft, header_text, label, value_texts};
 use crate::standin::error::PhoneError;
-use crate::standin::exchange::{Exchange, Login, authorize, refused, same_transaction};
+use crate::standin::exchange::{refused, same_transaction};
+use crate::standin::inviter::{Invitation, Inviter};
+use crate::standin::leg::Leg;
 use crate::standin::link::Peer;
-use crate::standin::ua::{Call, CallEvent, CallKey, Endpoint, random_token};
+use crate::standin::ua::{Call, CallEvent, Endpoint, random_token};
 
 /// The default patience of every wait.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -186,27 +187,6 @@ impl IncomingCall {
     }
 }
 
-/// What an INVITE says.
-#[derive(Clone, Debug)]
-pub(crate) struct Invitation {
-    /// Request-URI.
-    pub(crate) target: String,
-    /// Route values.
-    pub(crate) routes: Vec<String>,
-    /// From, without tag.
-    pub(crate) from: String,
-    /// To.
-    pub(crate) to: String,
-    /// The user part of our Contact.
-    pub(crate) user: String,
-    /// Where it goes.
-    pub(crate) hop: Peer,
-    /// The offer.
-    pub(crate) sdp: String,
-    /// Who answers challenges.
-    pub(crate) login: Option<Login>,
-}
-
 /// A call that goes out.
 #[derive(Debug)]
 pub struct OutgoingCall {
@@ -367,220 +347,5 @@ impl OutgoingCall {
         endpoint
             .wait(awaited, *patience, self.responses.recv())
             .await?
-    }
-}
-
-/// Drives the INVITE of a call through its challenges.
-struct Inviter {
-    endpoint: Endpoint,
-    invitation: Invitation,
-    key: CallKey,
-    invite: Arc<Mutex<Message>>,
-    sender: mpsc::Sender<Result<Message, PhoneError>>,
-}
-
-impl Inviter {
-    async fn run(self, exchange: Exchange) {
-        if let Err(error) = self.drive(exchange).await {
-            // dropped: the owner of the call is gone.
-            self.sender.send(Err(error)).await.ok();
-        }
-    }
-
-    async fn drive(&self, mut exchange: Exchange) -> Result<(), PhoneError> {
-        let mut cseq = 1;
-        while let Some(response) = exchange.recv().await {
-            let response = response?;
-            if let Some(line) = self.answer(&response, cseq) {
-                cseq += 1;
-                let draft = self
-                    .invitation
-                    .draft(&self.endpoint, &self.key, cseq, Some(line));
-                exchange = self.endpoint.transact(self.invitation.hop, draft).await?;
-                *self.invite.lock() = exchange.request.clone();
-                continue;
-            }
-            // dropped: the owner of the call is gone.
-            self.sender.send(Ok(response)).await.ok();
-        }
-        Ok(())
-    }
-
-    fn answer(&self, response: &Message, cseq: u32) -> Option<(&'static str, String)> {
-        let login = self.invitation.login.as_ref().filter(|_| cseq < 3)?;
-        let answer = authorize(response, login, "INVITE", &self.invitation.target)?;
-        (cseq == 1 || answer.stale).then_some((answer.header, answer.value))
-    }
-}
-
-impl Invitation {
-    fn draft(
-        &self,
-        endpoint: &Endpoint,
-        (call_id, tag): &CallKey,
-        cseq: u32,
-        authorization: Option<(&'static str, String)>,
-    ) -> Bytes {
-        let contact = endpoint.contact_uri(&self.user, self.hop.transport, "");
-        Draft::request("INVITE", &self.target, &endpoint.via(self.hop.transport))
-            .lines("Route", &self.routes)
-            .line("From", format!("{};tag={tag}", self.from))
-            .line("To", &self.to)
-            .line("Call-ID", call_id)
-            .line("CSeq", format!("{cseq} INVITE"))
-            .line("Contact", format!("<{contact}>"))
-            .lines_named(authorization)
-            .line(
-                "Allow",
-                "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE",
-            )
-            .line("Supported", "replaces")
-            .body("application/sdp", &self.sdp)
-            .finish()
-    }
-}
-
-/// Our end of a call, whoever began it.
-#[derive(Debug)]
-struct Leg {
-    endpoint: Endpoint,
-    call: Arc<Call>,
-    /// Where the INVITE came from or went to.
-    far: Peer,
-    events: mpsc::Receiver<CallEvent>,
-    /// Events that nobody has asked for yet.
-    past: VecDeque<CallEvent>,
-    patience: Duration,
-}
-
-impl Leg {
-    const fn new(
-        endpoint: Endpoint,
-        call: Arc<Call>,
-        far: Peer,
-        events: mpsc::Receiver<CallEvent>,
-        patience: Duration,
-    ) -> Self {
-        Self {
-            endpoint,
-            call,
-            far,
-            events,
-            past: VecDeque::new(),
-            patience,
-        }
-    }
-
-    async fn accepted(&self, invite: &Message, response: &Message) -> Result<(), PhoneError> {
-        let dialog = Dialog::calling(invite, response);
-        *self.call.dialog.lock() = Some(dialog.clone());
-        self.acknowledge(&dialog, response).await
-    }
-
-    async fn acknowledge(&self, dialog: &Dialog, response: &Message) -> Result<(), PhoneError> {
-        let hop = self.endpoint.hop(&dialog.next_hop(), self.far);
-        let cseq = response.cseq().map_or(0, |cseq| cseq.number);
-        let ack = dialog.ack(&self.endpoint.via(hop.transport), cseq).finish();
-        self.endpoint.remember_ack(response, hop, ack.clone());
-        Ok(self.endpoint.send(hop, &ack, false).await?)
-    }
-
-    fn request(&self, method: &str) -> Result<(Peer, Draft), PhoneError> {
-        let mut dialog = self.call.dialog.lock();
-        let Some(dialog) = dialog.as_mut() else {
-            return Err(PhoneError::Instead {
-                awaited: format!("a dialog to send {method} in"),
-                instead: "no 2xx".to_owned(),
-            });
-        };
-        let hop = self.endpoint.hop(&dialog.next_hop(), self.far);
-        Ok((
-            hop,
-            dialog.request(method, &self.endpoint.via(hop.transport)),
-        ))
-    }
-
-    async fn hangup(&self) -> Result<u16, PhoneError> {
-        let (hop, bye) = self.request("BYE")?;
-        let mut exchange = self.endpoint.transact(hop, bye.finish()).await?;
-        let response = exchange.last(&self.endpoint, self.patience).await?;
-        Ok(response.status().unwrap_or_default())
-    }
-
-    async fn reinvite(&self) -> Result<u16, PhoneError> {
-        let (hop, draft) = self.request("INVITE")?;
-        let contact = self
-            .endpoint
-            .contact_uri(&self.call.user, hop.transport, "");
-        let sdp = plain_sdp(self.endpoint.local_addr().ip());
-        let invite = draft
-            .line("Contact", format!("<{contact}>"))
-            .body("application/sdp", &sdp)
-            .finish();
-        let mut exchange = self.endpoint.transact(hop, invite).await?;
-        let response = exchange.last(&self.endpoint, self.patience).await?;
-        let status = response.status().unwrap_or_default();
-        if status < 300 {
-            let dialog = {
-                let mut dialog = self.call.dialog.lock();
-                if let Some(dialog) = dialog.as_mut() {
-                    dialog.refresh_target(&response);
-                }
-                dialog.clone()
-            };
-            if let Some(dialog) = dialog {
-                self.acknowledge(&dialog, &response).await?;
-            }
-        }
-        Ok(status)
-    }
-
-    async fn wait_bye(&mut self) -> Result<Message, PhoneError> {
-        let event = self
-            .event("the BYE", |event| matches!(event, CallEvent::Bye(_)))
-            .await?;
-        let (CallEvent::Bye(bye) | CallEvent::Cancel(bye) | CallEvent::Reinvite(bye)) = event;
-        Ok(bye)
-    }
-
-    async fn wait_reinvite(&mut self) -> Result<Message, PhoneError> {
-        let event = self
-            .event("a re-INVITE", |event| {
-                matches!(event, CallEvent::Reinvite(_))
-            })
-            .await?;
-        let (CallEvent::Reinvite(invite) | CallEvent::Bye(invite) | CallEvent::Cancel(invite)) =
-            event;
-        Ok(invite)
-    }
-
-    /// Waits for an event; the end of the call rules out any other.
-    async fn event(
-        &mut self,
-        awaited: &str,
-        wanted: impl Fn(&CallEvent) -> bool,
-    ) -> Result<CallEvent, PhoneError> {
-        let past = self.past.iter().position(&wanted);
-        if let Some(event) = past.and_then(|index| self.past.remove(index)) {
-            return Ok(event);
-        }
-        loop {
-            let next = self.events.recv();
-            let event = self.endpoint.wait(awaited, self.patience, next).await?;
-            if wanted(&event) {
-                return Ok(event);
-            }
-            let ended = match &event {
-                CallEvent::Bye(message) | CallEvent::Cancel(message) => Some(label(message)),
-                CallEvent::Reinvite(_) => None,
-            };
-            self.past.push_back(event);
-            if let Some(instead) = ended {
-                return Err(PhoneError::Instead {
-                    awaited: awaited.to_owned(),
-                    instead,
-                });
-            }
-        }
     }
 }

@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 
 use crate::proto::Transport;
 use crate::proto::sip::{HeaderName, Message, NameAddr};
-use crate::standin::call::{IncomingCall, Invitation, OutgoingCall, PATIENCE};
+use crate::standin::call::{IncomingCall, OutgoingCall, PATIENCE};
 use crate::standin::draft::{Draft, header_text, text, value_texts};
 use crate::standin::error::PhoneError;
 use crate::standin::exchange::{Authorization, Login, authorize, refused};
+use crate::standin::inviter::Invitation;
 use crate::standin::link::{Dial, Link, Peer};
 use crate::standin::timeline::Timeline;
 use crate::standin::ua::{Endpoint, Fresh, Setup, random_token};

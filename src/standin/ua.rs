@@ -1,25 +1,24 @@
 //! The user agent core of the stand-ins: one socket link, its calls, and what answers by itself.
 //!
-//! Absorbs retransmissions, answers what needs no decision (OPTIONS, NOTIFY, BYE, CANCEL,
-//! re-INVITE) as soon as it arrives, and hands new calls on. Client transactions: `exchange`.
+//! What arrives is handled in `inbound`, client transactions are in `exchange`.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::proto::Transport;
-use crate::proto::sip::{HeaderName, Host, Message, Uri};
-use crate::standin::call::{IncomingCall, plain_sdp};
+use crate::proto::sip::{Host, Message, Uri};
+use crate::standin::call::IncomingCall;
 use crate::standin::dialog::Dialog;
-use crate::standin::draft::{Draft, header_text, label, text};
+use crate::standin::draft::label;
 use crate::standin::error::PhoneError;
 use crate::standin::link::{Arrived, Link, Peer};
 use crate::standin::recent::Recent;
@@ -89,29 +88,29 @@ pub(crate) struct Call {
     pub(crate) acked: watch::Sender<Option<u32>>,
     events: mpsc::Sender<CallEvent>,
     /// The INVITE that we answer, and whence it came.
-    invite: Option<(Peer, Message)>,
+    pub(crate) invite: Option<(Peer, Message)>,
 }
 
 impl Call {
-    fn tell(&self, event: CallEvent) {
+    pub(crate) fn tell(&self, event: CallEvent) {
         // dropped: a full queue means that nobody has looked at this call for 64 events.
         self.events.try_send(event).ok();
     }
 }
 
-struct State {
-    clients: HashMap<ClientKey, mpsc::Sender<Message>>,
-    servers: Recent<ServerKey, Option<Bytes>>,
-    acks: Recent<(Vec<u8>, Vec<u8>), (Peer, Bytes)>,
-    calls: Recent<CallKey, Arc<Call>>,
-    invites: Recent<ServerKey, CallKey>,
+pub(crate) struct State {
+    pub(crate) clients: HashMap<ClientKey, mpsc::Sender<Message>>,
+    pub(crate) servers: Recent<ServerKey, Option<Bytes>>,
+    pub(crate) acks: Recent<(Vec<u8>, Vec<u8>), (Peer, Bytes)>,
+    pub(crate) calls: Recent<CallKey, Arc<Call>>,
+    pub(crate) invites: Recent<ServerKey, CallKey>,
     /// INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
-    merged: Recent<(Vec<u8>, Vec<u8>, u32), ()>,
-    requests: VecDeque<Message>,
-    heard: VecDeque<String>,
-    heard_count: usize,
-    invites_seen: usize,
-    fresh: Option<mpsc::Sender<Fresh>>,
+    pub(crate) merged: Recent<(Vec<u8>, Vec<u8>, u32), ()>,
+    pub(crate) requests: VecDeque<Message>,
+    pub(crate) heard: VecDeque<String>,
+    pub(crate) heard_count: usize,
+    pub(crate) invites_seen: usize,
+    pub(crate) fresh: Option<mpsc::Sender<Fresh>>,
 }
 
 struct Inner {
@@ -385,190 +384,7 @@ impl Endpoint {
         });
     }
 
-    async fn handle_response(&self, response: Message) {
-        let known = {
-            let state = self.0.state.lock();
-            ack_key(&response).and_then(|key| state.acks.get(&key).cloned())
-        };
-        self.note_heard(&response, known.is_some());
-        if let Some((to, ack)) = known {
-            // dropped: the far side repeats its final response, and we our ACK.
-            self.send(to, &ack, true).await.ok();
-            return;
-        }
-        let sender = {
-            let state = self.0.state.lock();
-            client_key(&response).and_then(|key| state.clients.get(&key).cloned())
-        };
-        if let Some(sender) = sender {
-            // dropped: more responses than anybody reads.
-            sender.try_send(response).ok();
-        }
-    }
-
-    async fn handle_request(&self, from: Peer, request: Message) {
-        let Some(key) = server_key(&request) else {
-            return;
-        };
-        let method = key.2.clone();
-        if method == b"ACK" {
-            self.note_heard(&request, false);
-            self.handle_ack(&request);
-            return;
-        }
-        let known = self.0.state.lock().servers.get(&key).cloned();
-        self.note_heard(&request, known.is_some());
-        if let Some(answer) = known {
-            if let Some(answer) = answer {
-                // dropped: as for a first answer.
-                self.send(from, &answer, true).await.ok();
-            }
-            return;
-        }
-        self.remember_request(key, &request);
-        let in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
-        match method.as_slice() {
-            b"CANCEL" => self.handle_cancel(from, request).await,
-            _ if in_dialog => self.handle_in_dialog(from, request).await,
-            b"INVITE" => self.handle_invite(from, request).await,
-            b"REGISTER" if self.0.setup.registrar => {
-                self.hand_on(Fresh::Register(from, request));
-            }
-            b"REGISTER" => self.respond_plainly(from, &request, 405).await,
-            _ => self.respond_plainly(from, &request, 200).await,
-        }
-    }
-
-    fn handle_ack(&self, ack: &Message) {
-        let Some(call) = self.call_of(ack) else {
-            return;
-        };
-        let cseq = ack.cseq().map_or(0, |cseq| cseq.number);
-        call.acked.send_replace(Some(cseq));
-    }
-
-    async fn handle_cancel(&self, from: Peer, cancel: Message) {
-        let call = server_key(&cancel).and_then(|(branch, cseq, _)| {
-            let state = self.0.state.lock();
-            let key = state.invites.get(&(branch, cseq, b"INVITE".to_vec()))?;
-            state.calls.get(key).cloned()
-        });
-        let Some(call) = call else {
-            self.respond_plainly(from, &cancel, 481).await;
-            return;
-        };
-        let ok = Draft::response(&cancel, from.address, 200, &call.key.1);
-        self.respond(from, &cancel, ok.finish()).await;
-        let Some((source, invite)) = &call.invite else {
-            return;
-        };
-        if call.is_final.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let terminated = Draft::response(invite, source.address, 487, &call.key.1).finish();
-        self.respond_until_ack(&call, *source, invite, terminated)
-            .await;
-        call.tell(CallEvent::Cancel(cancel));
-    }
-
-    async fn handle_in_dialog(&self, from: Peer, request: Message) {
-        let Some(call) = self.call_of(&request) else {
-            self.respond_plainly(from, &request, 481).await;
-            return;
-        };
-        let method = request.method().map(|method| method.as_bytes().to_vec());
-        match method.as_deref() {
-            Some(b"BYE") => {
-                self.respond_plainly(from, &request, 200).await;
-                call.tell(CallEvent::Bye(request));
-            }
-            Some(b"INVITE") => {
-                if let Some(dialog) = call.dialog.lock().as_mut() {
-                    dialog.refresh_target(&request);
-                }
-                let ok = self.acceptance(&request, from, &call);
-                self.respond_until_ack(&call, from, &request, ok).await;
-                call.tell(CallEvent::Reinvite(request));
-            }
-            Some(_) | None => self.respond_plainly(from, &request, 200).await,
-        }
-    }
-
-    async fn handle_invite(&self, from: Peer, invite: Message) {
-        self.0.state.lock().invites_seen += 1;
-        if self.is_merged(&invite) {
-            self.respond_plainly(from, &invite, 482).await;
-            return;
-        }
-        let tag = random_token();
-        let call_id = header_text(&invite, HeaderName::CallId);
-        let user = invite
-            .request_uri()
-            .and_then(|uri| Uri::parse(uri).ok()?.user.map(text))
-            .unwrap_or_default();
-        let trying = Draft::response(&invite, from.address, 100, &tag).finish();
-        let key = (call_id, tag);
-        let (call, events) = self.add_call(key.clone(), &user, Some((from, invite.clone())));
-        *call.dialog.lock() = Some(Dialog::called(&invite, &key.1));
-        if let Some(server) = server_key(&invite) {
-            self.0.state.lock().invites.insert(server, key);
-        }
-        self.respond(from, &invite, trying).await;
-        let incoming = IncomingCall::new(self.clone(), call, from, invite, events);
-        self.hand_on(Fresh::Call(Box::new(incoming)));
-    }
-
-    /// Writes a 200 to an INVITE, with an SDP answer.
-    pub(crate) fn acceptance(&self, invite: &Message, from: Peer, call: &Call) -> Bytes {
-        let contact = self.contact_uri(&call.user, from.transport, "");
-        Draft::response(invite, from.address, 200, &call.key.1)
-            .line("Contact", format!("<{contact}>"))
-            .line(
-                "Allow",
-                "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE",
-            )
-            .body("application/sdp", &plain_sdp(self.local_addr().ip()))
-            .finish()
-    }
-
-    async fn respond_plainly(&self, from: Peer, request: &Message, status: u16) {
-        let response = Draft::response(request, from.address, status, &random_token())
-            .line(
-                "Allow",
-                "INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, MESSAGE",
-            )
-            .finish();
-        self.respond(from, request, response).await;
-    }
-
-    fn is_merged(&self, invite: &Message) -> bool {
-        let tag = invite.from().ok().and_then(|from| from.tag());
-        let key = (
-            invite.call_id().unwrap_or_default().to_vec(),
-            tag.unwrap_or_default().to_vec(),
-            invite.cseq().map_or(0, |cseq| cseq.number),
-        );
-        let mut state = self.0.state.lock();
-        let merged = state.merged.get(&key).is_some();
-        state.merged.insert(key, ());
-        merged
-    }
-
-    fn call_of(&self, request: &Message) -> Option<Arc<Call>> {
-        let to = request.to().ok()?;
-        let key = (header_text(request, HeaderName::CallId), text(to.tag()?));
-        self.0.state.lock().calls.get(&key).cloned()
-    }
-
-    fn hand_on(&self, fresh: Fresh) {
-        let sender = self.0.state.lock().fresh.clone();
-        if let Some(sender) = sender {
-            // dropped: 64 new calls that nobody took.
-            sender.try_send(fresh).ok();
-        }
-    }
-
-    fn remember_request(&self, key: ServerKey, request: &Message) {
+    pub(crate) fn remember_request(&self, key: ServerKey, request: &Message) {
         let mut state = self.0.state.lock();
         state.servers.insert(key, None);
         state.requests.push_back(request.clone());
@@ -577,7 +393,7 @@ impl Endpoint {
         }
     }
 
-    fn note_heard(&self, message: &Message, again: bool) {
+    pub(crate) fn note_heard(&self, message: &Message, again: bool) {
         let what = noted(message, again);
         let Inner {
             setup, timeline, ..
@@ -614,6 +430,15 @@ impl Endpoint {
         format!("meanwhile came {}", heard.join(", "))
     }
 
+    /// Returns the state; held for no longer than one statement, never across an await.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock()
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.0.setup
+    }
+
     fn link(&self) -> Link {
         self.0.link.lock().clone()
     }
@@ -632,7 +457,7 @@ fn noted(message: &Message, again: bool) -> String {
     what
 }
 
-fn server_key(request: &Message) -> Option<ServerKey> {
+pub(crate) fn server_key(request: &Message) -> Option<ServerKey> {
     let branch = request.top_via().ok()?.branch()?.to_vec();
     let number = request.cseq().ok()?.number;
     Some((branch, number, request.method()?.as_bytes().to_vec()))
@@ -644,7 +469,7 @@ pub(crate) fn client_key(message: &Message) -> Option<ClientKey> {
     Some((branch, message.cseq().ok()?.method.as_bytes().to_vec()))
 }
 
-fn ack_key(response: &Message) -> Option<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn ack_key(response: &Message) -> Option<(Vec<u8>, Vec<u8>)> {
     let (branch, method) = client_key(response)?;
     if method != b"INVITE" || response.status()? < 200 {
         return None;

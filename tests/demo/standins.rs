@@ -9,6 +9,7 @@ use rouse::standin::call::plain_sdp;
 use rouse::standin::error::PhoneError;
 use rouse::standin::phone::{Phone, PhoneConfig};
 use rouse::standin::timeline::Timeline;
+use tokio::net::UdpSocket;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const BOTH: [Transport; 2] = [Transport::Udp, Transport::Tcp];
@@ -205,4 +206,124 @@ async fn a_sleeping_phone_is_silent_and_its_waits_end() {
         error.to_string(),
         "waited for an INVITE, but the connection is closed"
     );
+}
+
+/// A far side that says only what the test tells it to.
+struct Wire(UdpSocket);
+
+impl Wire {
+    async fn new() -> Self {
+        Self(UdpSocket::bind((LOOPBACK, 0)).await.unwrap())
+    }
+
+    async fn hear(&self) -> (String, std::net::SocketAddr) {
+        let mut buffer = [0; 4096];
+        let heard = self.0.recv_from(&mut buffer);
+        let (length, from) = tokio::time::timeout(Duration::from_secs(5), heard)
+            .await
+            .unwrap()
+            .unwrap();
+        (
+            String::from_utf8_lossy(&buffer[..length]).into_owned(),
+            from,
+        )
+    }
+
+    async fn request(&self, to: &Phone, method: &str, branch: &str, cseq: &str, to_tag: &str) {
+        let here = self.0.local_addr().unwrap();
+        let tag = if to_tag.is_empty() {
+            String::new()
+        } else {
+            format!(";tag={to_tag}")
+        };
+        let text = format!(
+            "{method} sip:1001@{there} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {here};branch=z9hG4bK{branch};rport\r\n\
+             From: <sip:2000@{here}>;tag=far\r\nTo: <sip:1001@{there}>{tag}\r\n\
+             Call-ID: wire\r\nCSeq: {cseq}\r\nContact: <sip:2000@{here}>\r\n\
+             Content-Length: 0\r\n\r\n",
+            there = to.local_addr(),
+        );
+        self.0
+            .send_to(text.as_bytes(), to.local_addr())
+            .await
+            .unwrap();
+    }
+}
+
+fn to_tag(response: &str) -> &str {
+    let to = response
+        .lines()
+        .find(|line| line.starts_with("To:"))
+        .unwrap();
+    to.split_once("tag=").unwrap().1
+}
+
+async fn wired_phone(wire: &Wire) -> Phone {
+    let far = wire.0.local_addr().unwrap();
+    awake(PhoneConfig::new("1001", "pbx.example.com", "secret", far)).await
+}
+
+#[tokio::test]
+async fn a_repeated_invite_is_one_call_and_the_200_is_repeated_until_the_ack() {
+    let wire = Wire::new().await;
+    let mut phone = wired_phone(&wire).await;
+    wire.request(&phone, "INVITE", "i1", "7 INVITE", "").await;
+    wire.request(&phone, "INVITE", "i1", "7 INVITE", "").await;
+    for _ in 0..2 {
+        assert!(wire.hear().await.0.starts_with("SIP/2.0 100 "));
+    }
+    let mut call = phone.next_call().await.unwrap();
+    assert_eq!(phone.invites_seen(), 1);
+    let answer = tokio::spawn(async move { call.answer().await.map(|()| call) });
+    let (first, _) = wire.hear().await;
+    let (second, _) = wire.hear().await;
+    assert!(first.starts_with("SIP/2.0 200 "), "{first}");
+    assert_eq!(first, second);
+    wire.request(&phone, "ACK", "a1", "7 ACK", to_tag(&first))
+        .await;
+    let mut call = answer.await.unwrap().unwrap();
+    wire.request(&phone, "BYE", "b1", "8 BYE", to_tag(&first))
+        .await;
+    call.wait_bye().await.unwrap();
+    assert!(wire.hear().await.0.starts_with("SIP/2.0 200 "));
+}
+
+#[tokio::test]
+async fn an_invite_that_came_by_two_ways_is_counted_twice_and_refused_once() {
+    let wire = Wire::new().await;
+    let phone = wired_phone(&wire).await;
+    wire.request(&phone, "INVITE", "i1", "7 INVITE", "").await;
+    assert!(wire.hear().await.0.starts_with("SIP/2.0 100 "));
+    wire.request(&phone, "INVITE", "i2", "7 INVITE", "").await;
+    assert!(wire.hear().await.0.starts_with("SIP/2.0 482 "));
+    assert_eq!(phone.invites_seen(), 2);
+}
+
+#[tokio::test]
+async fn notifies_that_share_a_branch_are_answered_one_by_one() {
+    let wire = Wire::new().await;
+    let phone = wired_phone(&wire).await;
+    for cseq in ["102 NOTIFY", "103 NOTIFY"] {
+        wire.request(&phone, "NOTIFY", "n1", cseq, "").await;
+        let (answer, _) = wire.hear().await;
+        assert!(answer.contains(&format!("CSeq: {cseq}")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_draws_no_answer_is_repeated_and_the_error_tells_the_wait() {
+    let wire = Wire::new().await;
+    let far = wire.0.local_addr().unwrap();
+    let mut phone = awake(PhoneConfig {
+        patience: Duration::from_millis(700),
+        ..PhoneConfig::new("1001", "pbx.example.com", "secret", far)
+    })
+    .await;
+    let error = phone.register().await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "waited 700ms for the final response to REGISTER; nothing came"
+    );
+    assert_eq!(wire.hear().await, wire.hear().await);
 }
