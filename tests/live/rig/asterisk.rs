@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::wire::{self, Wire};
 use super::{eventually, home, loopback, process};
 
 /// Which Asterisk.
@@ -108,6 +109,23 @@ impl Asterisk {
         ));
     }
 
+    /// Calls two agents at once; the first that answers has the call.
+    pub(crate) fn call_both(&self, one: &Agent, two: &Agent) {
+        self.console(&format!(
+            "channel originate Local/8{}{}@calls/n application Wait 60",
+            one.user, two.user
+        ));
+    }
+
+    /// Calls any URI, PJSIP with this agent's settings.
+    pub(crate) fn call_uri(&self, agent: &Agent, uri: &str) {
+        let channel = match self.version {
+            Version::Sixteen => format!("SIP/{}", uri.trim_start_matches("sip:")),
+            Version::TwentyTwo => format!("PJSIP/{}/{uri}", agent.user),
+        };
+        self.console(&format!("channel originate {channel} application Wait 60"));
+    }
+
     /// Waits until the agent's last call is over and returns DIALSTATUS and HANGUPCAUSE, as
     /// `ANSWER/16`.
     pub(crate) async fn call_ended(&self, agent: &Agent, patience: Duration) -> String {
@@ -162,21 +180,31 @@ impl Asterisk {
     pub(crate) fn contacts(&self, agent: &Agent) -> Vec<String> {
         let user = &agent.user;
         match self.version {
-            Version::Sixteen => self
-                .console(&format!("sip show peer {user}"))
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix("Reg. Contact :"))
-                .map(|contact| contact.trim().to_owned())
-                .filter(|contact| !contact.is_empty())
-                .collect(),
+            // The contact of a peer that has left stays there, its address does not.
+            Version::Sixteen => {
+                let peer = self.console(&format!("sip show peer {user}"));
+                let field = |name| {
+                    let mut lines = peer.lines().map(str::trim);
+                    let line = lines.find(|line| line.starts_with(name))?;
+                    Some(line.split_once(" : ")?.1.trim())
+                };
+                let is_there = field("Addr->IP").is_some_and(|address| !address.contains("(null)"));
+                let contact =
+                    field("Reg. Contact").filter(|contact| !contact.is_empty() && is_there);
+                contact.map(str::to_owned).into_iter().collect()
+            }
+            // `pjsip show` cuts long URIs off; the database has them whole, with ^XX for
+            // characters that are special in a configuration.
             Version::TwentyTwo => self
-                .console(&format!("pjsip show aor {user}"))
+                .console("database show registrar")
                 .lines()
-                .filter_map(|line| line.trim().strip_prefix("Contact:"))
-                .filter_map(|line| line.trim().split_once('/'))
-                .filter_map(|(_, rest)| rest.split_whitespace().next())
-                .filter(|contact| contact.starts_with("sip"))
-                .map(str::to_owned)
+                .filter(|line| line.starts_with(&format!("/registrar/contact/{user};")))
+                .filter_map(|line| line.split_once("\"uri\":\"")?.1.split('"').next())
+                .map(|uri| {
+                    uri.replace("^3B", ";")
+                        .replace("^40", "@")
+                        .replace("\\/", "/")
+                })
                 .collect(),
         }
     }
@@ -194,6 +222,14 @@ impl Asterisk {
                 .lines()
                 .any(|line| line.trim().starts_with("Contact:") && line.contains(" Avail ")),
         }
+    }
+
+    /// Returns the messages of this Asterisk so far that `matches`, oldest first.
+    pub(crate) fn wire(&self, matches: impl Fn(&Wire) -> bool) -> Vec<Wire> {
+        let log = fs::read(self.home.join("log/messages")).unwrap_or_default();
+        let mut all = wire::read(&String::from_utf8_lossy(&log));
+        all.retain(|message| matches(message));
+        all
     }
 
     fn start(version: Version) -> Result<Self, String> {

@@ -2,10 +2,16 @@
 //! the two Asterisks, Rouse itself, SIPp.
 
 pub(crate) mod asterisk;
+pub(crate) mod certificates;
+pub(crate) mod handset;
 pub(crate) mod home;
 pub(crate) mod loopback;
 pub(crate) mod process;
+pub(crate) mod push;
+pub(crate) mod rouse;
 pub(crate) mod sipp;
+pub(crate) mod stage;
+pub(crate) mod wire;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
