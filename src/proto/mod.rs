@@ -104,7 +104,7 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// A binding that the store kept: known before any input from the network.
-    Restore(StoredBinding),
+    Restore(Box<StoredBinding>),
     /// Take no new calls: 503 with Retry-After.
     Drain,
 }

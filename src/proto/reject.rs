@@ -89,6 +89,21 @@ impl Reject {
         }
     }
 
+    /// Whether it is over in a moment: the answer carries Retry-After.
+    #[must_use]
+    pub const fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::Draining | Self::Overloaded | Self::NotDurable | Self::NoUpstream
+        )
+    }
+
+    /// Whether it says that no device of the agent was there: the answer carries the reason.
+    #[must_use]
+    pub const fn is_no_device(self) -> bool {
+        matches!(self, Self::NoDevice | Self::NotWoken | Self::PushFailed)
+    }
+
     /// The label in metrics, and the text of the Reason header.
     #[must_use]
     pub const fn label(self) -> &'static str {

@@ -214,7 +214,9 @@ impl PushService {
             Pns::Apns => ApnsEnvironment::Production,
             Pns::ApnsSandbox => ApnsEnvironment::Sandbox,
             Pns::Fcm => {
-                let lane = self.fcm(&target.app).ok_or_else(|| not_configured(Pns::Fcm))?;
+                let lane = self
+                    .fcm(&target.app)
+                    .ok_or_else(|| not_configured(Pns::Fcm))?;
                 let _permit = self.permit(&lane.permits)?;
                 return lane.provider.send(&request, gateway).await;
             }

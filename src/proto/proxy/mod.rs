@@ -352,20 +352,17 @@ impl Proxy {
         let mut reply = Reply::new(request, status, phrase);
         stamp(&mut reply, flow, request);
         reply.to_tag(&validate::local_tag(request));
-        match reject {
-            Reject::BadExtension => {
-                if let Some(options) = request.header(HeaderName::ProxyRequire) {
-                    reply.header(HeaderName::Unsupported, options);
-                }
-            }
-            Reject::Draining | Reject::Overloaded | Reject::NotDurable | Reject::NoUpstream => {
-                reply.header(HeaderName::RetryAfter, "5");
-            }
-            Reject::NotWoken | Reject::NoDevice | Reject::PushFailed => {
-                let reason = format!("SIP;cause={status};text=\"{}\"", reject.label());
-                reply.header(HeaderName::Reason, reason);
-            }
-            _ => {}
+        if reject == Reject::BadExtension
+            && let Some(options) = request.header(HeaderName::ProxyRequire)
+        {
+            reply.header(HeaderName::Unsupported, options);
+        }
+        if reject.is_passing() {
+            reply.header(HeaderName::RetryAfter, "5");
+        }
+        if reject.is_no_device() {
+            let reason = format!("SIP;cause={status};text=\"{}\"", reject.label());
+            reply.header(HeaderName::Reason, reason);
         }
         reply.finish()
     }

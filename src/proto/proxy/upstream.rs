@@ -18,20 +18,20 @@ const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Where a request toward an upstream goes, and the listener that stands for us there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamHop {
+pub(super) struct UpstreamHop {
     /// The node's index, or `flow::NO_NODE`.
-    pub node: u16,
+    pub(super) node: u16,
     /// Where to.
-    pub to: Destination,
+    pub(super) to: Destination,
     /// The transport.
-    pub transport: Transport,
+    pub(super) transport: Transport,
     /// Our address there.
-    pub listener: ListenerId,
+    pub(super) listener: ListenerId,
 }
 
 /// All groups.
 #[derive(Debug)]
-pub struct Upstreams {
+pub(super) struct Upstreams {
     settings: Arc<Settings>,
     nodes: Vec<NodeState>,
 }
@@ -45,7 +45,7 @@ struct NodeState {
 impl Upstreams {
     /// Groups whose named nodes have no address yet.
     #[must_use]
-    pub fn new(settings: Arc<Settings>) -> Self {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
         let count = settings
             .upstreams
             .iter()
@@ -58,7 +58,7 @@ impl Upstreams {
     }
 
     /// Finds the addresses of all nodes: literal ones at once, names through DNS.
-    pub fn start(&mut self, fx: &mut Effects<'_>) {
+    pub(super) fn start(&mut self, fx: &mut Effects<'_>) {
         let settings = self.settings.clone();
         for node in settings
             .upstreams
@@ -77,7 +77,13 @@ impl Upstreams {
     }
 
     /// DNS answered. An empty answer keeps the last good one.
-    pub fn on_resolved(&mut self, fx: &mut Effects<'_>, node: u16, hops: Vec<Hop>, ttl: Duration) {
+    pub(super) fn on_resolved(
+        &mut self,
+        fx: &mut Effects<'_>,
+        node: u16,
+        hops: Vec<Hop>,
+        ttl: Duration,
+    ) {
         fx.event(Event::NodeResolved {
             node,
             hops: hops.len(),
@@ -96,14 +102,14 @@ impl Upstreams {
     }
 
     /// A node gave no answer: others of its group come first for a time.
-    pub fn penalise(&mut self, now: Instant, node: u16) {
+    pub(super) fn penalise(&mut self, now: Instant, node: u16) {
         if let Some(state) = self.nodes.get_mut(usize::from(node)) {
             state.penalty_until = Some(now + PENALTY);
         }
     }
 
     /// A node answered.
-    pub fn absolve(&mut self, node: u16) {
+    pub(super) fn absolve(&mut self, node: u16) {
         if let Some(state) = self.nodes.get_mut(usize::from(node)) {
             state.penalty_until = None;
         }
@@ -112,7 +118,7 @@ impl Upstreams {
     /// The group that serves a domain, and the domain's canonical form: empty for our own
     /// addresses, so that an agent is the same by whichever of them the app reaches us.
     #[must_use]
-    pub fn of_domain(&self, host: Host<'_>) -> Option<(u16, Box<str>)> {
+    pub(super) fn of_domain(&self, host: Host<'_>) -> Option<(u16, Box<str>)> {
         let name = host_text(host)?;
         let upstreams = &self.settings.upstreams;
         let serves = |wanted: &str| {
@@ -135,7 +141,7 @@ impl Upstreams {
 
     /// Whether a host is one of our own addresses.
     #[must_use]
-    pub fn is_own_host(&self, host: Host<'_>) -> bool {
+    pub(super) fn is_own_host(&self, host: Host<'_>) -> bool {
         self.settings.listeners.iter().any(|listener| match host {
             Host::Address(address) => {
                 listener.address.ip() == address
@@ -150,7 +156,7 @@ impl Upstreams {
 
     /// The group that trusts an address.
     #[must_use]
-    pub fn trusting(&self, address: IpAddr) -> Option<u16> {
+    pub(super) fn trusting(&self, address: IpAddr) -> Option<u16> {
         let canonical = address.to_canonical();
         let trusts = |net: &ipnet::IpNet| net.contains(&canonical) || net.contains(&address);
         let index = self
@@ -163,7 +169,7 @@ impl Upstreams {
 
     /// Where a group is reached: its nodes in order, those that failed lately last.
     #[must_use]
-    pub fn hops(&self, now: Instant, upstream: u16) -> Vec<UpstreamHop> {
+    pub(super) fn hops(&self, now: Instant, upstream: u16) -> Vec<UpstreamHop> {
         let Some(group) = self.settings.upstreams.get(usize::from(upstream)) else {
             return Vec::new();
         };
@@ -190,14 +196,19 @@ impl Upstreams {
 
     /// Where a node is reached.
     #[must_use]
-    pub fn node_hop(&self, node: u16) -> Option<UpstreamHop> {
+    pub(super) fn node_hop(&self, node: u16) -> Option<UpstreamHop> {
         let hop = self.nodes.get(usize::from(node))?.hops.first()?;
         self.upstream_hop(node, hop)
     }
 
     /// Whether a node is at an address.
     #[must_use]
-    pub fn is_at(&self, node: u16, transport: Transport, address: std::net::SocketAddr) -> bool {
+    pub(super) fn is_at(
+        &self,
+        node: u16,
+        transport: Transport,
+        address: std::net::SocketAddr,
+    ) -> bool {
         self.nodes.get(usize::from(node)).is_some_and(|state| {
             state
                 .hops
@@ -208,7 +219,7 @@ impl Upstreams {
 
     /// The way to an address of an upstream's own.
     #[must_use]
-    pub fn upstream_hop(&self, node: u16, hop: &Hop) -> Option<UpstreamHop> {
+    pub(super) fn upstream_hop(&self, node: u16, hop: &Hop) -> Option<UpstreamHop> {
         let listener = self.listener(hop.transport, hop.address.ip())?;
         let to = match hop.transport {
             Transport::Udp => Destination::Flow(FlowId::Datagram {
@@ -249,14 +260,14 @@ impl Upstreams {
 
     /// A listener's settings.
     #[must_use]
-    pub fn listener_settings(&self, id: ListenerId) -> Option<&Listener> {
+    pub(super) fn listener_settings(&self, id: ListenerId) -> Option<&Listener> {
         self.settings.listeners.get(usize::from(id.0))
     }
 }
 
 /// A host as text: a name in lower case, an address without brackets.
 #[must_use]
-pub fn host_text(host: Host<'_>) -> Option<Box<str>> {
+pub(super) fn host_text(host: Host<'_>) -> Option<Box<str>> {
     match host {
         Host::Address(address) => Some(address.to_string().into()),
         Host::Name(name) => {

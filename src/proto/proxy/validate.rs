@@ -23,7 +23,15 @@ impl Proxy {
         request.validate().map_err(|error| match error.kind {
             ParseErrorKind::Version => Reject::Version,
             ParseErrorKind::TooLarge | ParseErrorKind::TooManyHeaders => Reject::TooLarge,
-            _ => Reject::Malformed,
+            ParseErrorKind::StartLine
+            | ParseErrorKind::Header
+            | ParseErrorKind::HeaderName
+            | ParseErrorKind::ContentLength
+            | ParseErrorKind::Truncated
+            | ParseErrorKind::Missing
+            | ParseErrorKind::Duplicate
+            | ParseErrorKind::Value
+            | ParseErrorKind::MethodMismatch => Reject::Malformed,
         })?;
         let uri = request.request_uri().ok_or(Reject::Malformed)?;
         let uri = Uri::parse(uri).map_err(|_| Reject::Malformed)?;

@@ -1,0 +1,13 @@
+//! Behaviour through `Gateway`, in virtual time: the main suite.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test"
+)]
+
+mod calls;
+mod registration;
+mod wake;
+mod world;

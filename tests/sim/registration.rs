@@ -1,0 +1,351 @@
+//! REGISTER through the gateway (RFC 3261 §10).
+
+use std::time::Duration;
+
+use rouse::proto::settings::ContactMode;
+use rouse::proto::sip::HeaderName;
+use rouse::proto::{Destination, Event};
+
+use crate::world::{
+    APNS, TOKEN, World, contact_uri, crlf, ok_to_register, pbx, register, response, settings, tcp,
+    udp, via,
+};
+
+#[test]
+fn a_register_is_relayed_with_our_contact_and_answered_with_the_phones_own() {
+    let mut world = World::new();
+    world.receive(
+        tcp(1),
+        register(
+            tcp(1),
+            "1001",
+            APNS,
+            ";+sip.instance=\"<urn:uuid:1>\"",
+            60,
+            1,
+        ),
+    );
+    let relayed = world.expect("REGISTER sip:pbx.example.com");
+    assert_eq!(relayed.to, Destination::Flow(pbx().id));
+    assert_eq!(
+        relayed.header(HeaderName::Contact),
+        format!("<{}>", contact_uri("1001"))
+    );
+    assert_eq!(relayed.header(HeaderName::Expires), "3600");
+    assert!(!relayed.text().contains("pn-") && !relayed.text().contains(TOKEN));
+    world.receive(
+        pbx(),
+        response(
+            &relayed,
+            "401 Unauthorized",
+            "WWW-Authenticate: Digest realm=\"a\", nonce=\"1\"\n",
+        ),
+    );
+    let challenge = world.expect("SIP/2.0 401");
+    assert_eq!(challenge.to, Destination::Flow(tcp(1).id));
+    assert_eq!(challenge.message.values(HeaderName::Via).count(), 1);
+    assert!(challenge.text().contains("nonce=\"1\""));
+    world.receive(
+        tcp(1),
+        register(
+            tcp(1),
+            "1001",
+            APNS,
+            ";+sip.instance=\"<urn:uuid:1>\"",
+            60,
+            2,
+        ),
+    );
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    let ok = world.expect("SIP/2.0 200");
+    let contact = ok.header(HeaderName::Contact);
+    assert!(
+        contact.starts_with("<sip:1001@10.0.0.5:5060;pn-provider=apns"),
+        "{contact}"
+    );
+    assert!(contact.ends_with(";expires=3600"), "{contact}");
+    assert_eq!(world.stored.len(), 1);
+    assert_eq!(world.bound, [tcp(1).id]);
+    world.assert_quiet();
+}
+
+#[test]
+fn the_200_waits_for_the_store_and_a_broken_store_makes_it_503() {
+    let mut world = World::new();
+    world.is_store_working = false;
+    world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    let refused = world.expect("SIP/2.0 503");
+    assert!(!refused.header(HeaderName::RetryAfter).is_empty());
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::StoreFailed))
+    );
+    world.assert_quiet();
+}
+
+#[test]
+fn one_device_leaving_does_not_unregister_the_agents_others() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
+    world.register_for(tcp(2), "1001", "", ";+sip.instance=\"<urn:uuid:2>\"", 600);
+    assert_eq!(world.gateway.location().count(), (2, 2));
+    world.receive(
+        tcp(2),
+        register(tcp(2), "1001", "", ";+sip.instance=\"<urn:uuid:2>\"", 0, 9),
+    );
+    let relayed = world.expect("REGISTER");
+    assert_eq!(relayed.header(HeaderName::Expires), "3600");
+    world.receive(pbx(), ok_to_register(&relayed));
+    let ok = world.expect("SIP/2.0 200");
+    assert_eq!(ok.header(HeaderName::Contact), "");
+    assert_eq!(world.gateway.location().count(), (1, 1));
+    world.receive(
+        tcp(1),
+        register(
+            tcp(1),
+            "1001",
+            APNS,
+            ";+sip.instance=\"<urn:uuid:1>\"",
+            0,
+            10,
+        ),
+    );
+    let relayed = world.expect("REGISTER");
+    assert_eq!(relayed.header(HeaderName::Expires), "0");
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.expect("SIP/2.0 200");
+    assert_eq!(world.gateway.location().count(), (0, 0));
+    assert!(world.stored.is_empty() && world.bound.is_empty());
+    world.assert_quiet();
+}
+
+#[test]
+fn a_device_that_comes_from_another_address_replaces_itself() {
+    let mut world = World::new();
+    world.register_for(
+        udp(1000),
+        "1001",
+        "",
+        ";+sip.instance=\"<urn:uuid:1>\"",
+        600,
+    );
+    world.register_for(tcp(5), "1001", "", ";+sip.instance=\"<urn:uuid:1>\"", 600);
+    assert_eq!(world.gateway.location().count(), (1, 1));
+    assert_eq!(world.bound, [tcp(5).id]);
+    assert_eq!(world.stored.len(), 1);
+}
+
+#[test]
+fn a_phone_without_push_is_gone_with_its_flow_and_one_with_push_sleeps() {
+    let mut world = World::new();
+    world.register(tcp(1), "1001", "");
+    world.register(tcp(2), "1002", APNS);
+    world.close(tcp(1));
+    world.close(tcp(2));
+    assert_eq!(world.gateway.location().count(), (1, 0));
+    assert_eq!(world.stored.len(), 1);
+    assert!(world.bound.is_empty());
+}
+
+#[test]
+fn a_binding_ends_at_its_expiry() {
+    let mut world = World::new();
+    world.register_for(tcp(2), "1002", APNS, "", 600);
+    world.close(tcp(2));
+    world.advance(Duration::from_secs(3599));
+    assert_eq!(world.gateway.location().count(), (1, 0));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.gateway.location().count(), (0, 0));
+    assert!(world.stored.is_empty() && world.pushes.is_empty());
+}
+
+#[test]
+fn a_phone_that_cannot_be_woken_keeps_the_time_that_it_asked_for() {
+    let mut world = World::new();
+    world.receive(udp(1000), register(udp(1000), "1001", "", "", 60, 1));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    let ok = world.expect("SIP/2.0 200");
+    assert!(ok.header(HeaderName::Contact).ends_with(";expires=60"));
+    assert_eq!(ok.header(HeaderName::Expires), "60");
+}
+
+#[test]
+fn the_wildcard_removes_all_devices_of_the_agent() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
+    world.register_for(tcp(2), "1001", "", ";+sip.instance=\"<urn:uuid:2>\"", 600);
+    let text = register(tcp(1), "1001", "", "", 0, 9);
+    let text = text.replace("Contact: <sip:1001@10.0.0.5:5060>", "Contact: *");
+    world.receive(tcp(1), text);
+    let relayed = world.expect("REGISTER");
+    assert_eq!(relayed.header(HeaderName::Contact), "*");
+    world.receive(pbx(), response(&relayed, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    assert_eq!(world.gateway.location().count(), (0, 0));
+    assert!(world.stored.is_empty());
+}
+
+#[test]
+fn in_device_mode_each_device_has_its_own_contact() {
+    let mut world = World::with(settings(ContactMode::Device));
+    world.receive(
+        tcp(1),
+        register(
+            tcp(1),
+            "1001",
+            APNS,
+            ";+sip.instance=\"<urn:uuid:1>\"",
+            60,
+            1,
+        ),
+    );
+    let one = world.expect("REGISTER").header(HeaderName::Contact);
+    world.receive(
+        tcp(2),
+        register(
+            tcp(2),
+            "1001",
+            APNS,
+            ";+sip.instance=\"<urn:uuid:2>\"",
+            60,
+            2,
+        ),
+    );
+    let two = world.expect("REGISTER").header(HeaderName::Contact);
+    assert_ne!(one, two);
+    world.receive(
+        tcp(3),
+        register(
+            tcp(3),
+            "1001",
+            APNS,
+            ";+sip.instance=\"<urn:uuid:1>\"",
+            60,
+            3,
+        ),
+    );
+    assert_eq!(world.expect("REGISTER").header(HeaderName::Contact), one);
+}
+
+#[test]
+fn in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_and_its_option() {
+    let mut world = World::with(settings(ContactMode::Path));
+    world.receive(
+        tcp(1),
+        register(
+            tcp(1),
+            "1001",
+            APNS,
+            ";+sip.instance=\"<urn:uuid:1>\"",
+            60,
+            1,
+        ),
+    );
+    let relayed = world.expect("REGISTER");
+    let contact = relayed.header(HeaderName::Contact);
+    assert!(
+        contact.starts_with("<sip:1001@10.0.0.5:5060>;+sip.instance=\"<urn:uuid:1>\""),
+        "{contact}"
+    );
+    assert!(
+        relayed
+            .header(HeaderName::Path)
+            .ends_with("@192.0.2.1:5060;lr>")
+    );
+    assert!(relayed.message.lists(HeaderName::Supported, "path"));
+    let path = relayed.header(HeaderName::Path);
+    world.receive(
+        pbx(),
+        response(
+            &relayed,
+            "200 OK",
+            &format!("Contact: <sip:1001@10.0.0.5:5060>;expires=77\nPath: {path}\n"),
+        ),
+    );
+    let ok = world.expect("SIP/2.0 200");
+    assert!(
+        ok.header(HeaderName::Contact).ends_with(";expires=77"),
+        "{}",
+        ok.text()
+    );
+    assert_eq!(ok.header(HeaderName::Path), "");
+    // The INVITE comes with the Path as Route, and PJSIP repeats it in its CANCEL.
+    let route = format!("Route: {path}\nContent-Type");
+    let text = crate::world::invite_to("sip:1001@10.0.0.5:5060", "p1")
+        .replace("Content-Type", &route.replace('\n', "\r\n"));
+    world.receive(pbx(), text);
+    world.expect("SIP/2.0 100");
+    let forwarded = world.expect("INVITE sip:1001@10.0.0.5:5060;pn-provider=apns");
+    assert_eq!(forwarded.header(HeaderName::Route), "");
+    assert_eq!(forwarded.to, Destination::Flow(tcp(1).id));
+}
+
+#[test]
+fn options_during_the_first_register_is_answered_200() {
+    let mut world = World::new();
+    world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), options("1001", 1));
+    world.expect("SIP/2.0 200");
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.expect("SIP/2.0 200");
+    world.close(tcp(1));
+    world.receive(pbx(), options("1001", 2));
+    world.expect("SIP/2.0 200");
+    world.receive(pbx(), options("1002", 3));
+    world.expect("SIP/2.0 480");
+    assert!(world.pushes.is_empty());
+    world.assert_quiet();
+}
+
+#[test]
+fn a_domain_that_nobody_serves_is_not_relayed_to() {
+    let mut world = World::new();
+    let text =
+        register(tcp(1), "1001", "", "", 60, 1).replace("pbx.example.com", "evil.example.org");
+    world.receive(tcp(1), text);
+    world.expect("SIP/2.0 404");
+    world.expect_nothing();
+    let text = register(tcp(1), "1001", "", "", 60, 2).replace("pbx.example.com", "192.0.2.1");
+    world.receive(tcp(1), text);
+    world.expect("REGISTER sip:192.0.2.1");
+}
+
+#[test]
+fn an_upstream_that_is_silent_fails_over_and_at_last_is_504() {
+    let mut world = World::new();
+    world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
+    world.advance(Duration::from_secs(32));
+    let last = world.sent.pop_back().unwrap();
+    assert!(
+        last.first_line().starts_with("SIP/2.0 504"),
+        "{}",
+        last.text()
+    );
+    world.sent.clear();
+    world.assert_quiet();
+}
+
+fn options(user: &str, number: u32) -> String {
+    let via = via(pbx(), &format!("z9hG4bKopt{number}"));
+    let uri = contact_uri(user);
+    crlf(&format!(
+        "
+OPTIONS {uri} SIP/2.0
+{via}
+Max-Forwards: 70
+From: <sip:asterisk@192.0.2.80>;tag=o
+To: <{uri}>
+Call-ID: opt{number}
+CSeq: 102 OPTIONS
+Content-Length: 0
+
+"
+    ))
+}

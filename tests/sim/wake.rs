@@ -1,0 +1,285 @@
+//! A call for a phone that sleeps (RFC 8599 §5.3).
+
+use std::time::Duration;
+
+use rouse::proto::push::{Notice, PushError, Reason};
+use rouse::proto::sip::HeaderName;
+use rouse::proto::{Destination, Event};
+
+use crate::world::{
+    APNS, World, beside, contact_uri, invite, ok_to_register, pbx, register, response, tcp, udp,
+};
+
+const INSTANCE: &str = ";+sip.instance=\"<urn:uuid:1>\"";
+
+fn asleep() -> World {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+    world.close(tcp(1));
+    world
+}
+
+#[test]
+fn a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.expect_nothing();
+    let push = world.accept_push();
+    let Notice::Call(notice) = &push.notice else {
+        panic!("{:?}", push.notice)
+    };
+    assert_eq!(&*notice.call_id, "c1");
+    assert_eq!(&*notice.from_uri, "sip:2001@192.0.2.80");
+    assert_eq!(&*notice.display_name, "Caller");
+    assert_eq!(&*notice.to, "1001@pbx.example.com");
+    assert_eq!(notice.expires_at_ms - notice.sent_at_ms, 25_000);
+    assert_eq!(&*push.target.app, "com.example.app");
+    world.advance(Duration::from_secs(3));
+    // The phone comes back on a new connection, first without credentials.
+    world.receive(tcp(2), register(tcp(2), "1001", APNS, INSTANCE, 600, 50));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), response(&relayed, "401 Unauthorized", ""));
+    world.expect("SIP/2.0 401");
+    world.expect_nothing();
+    world.receive(tcp(2), register(tcp(2), "1001", APNS, INSTANCE, 600, 51));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.expect("SIP/2.0 200");
+    let forwarded = world.expect("INVITE sip:1001@10.0.0.5:5060;pn-provider=apns");
+    assert_eq!(forwarded.to, Destination::Flow(tcp(2).id));
+    world.expect_nothing();
+    // A refresh during ringing makes no second INVITE.
+    world.receive(tcp(2), response(&forwarded, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    world.expect_nothing();
+    world.receive(
+        tcp(2),
+        response(
+            &forwarded,
+            "200 OK",
+            "Contact: <sip:1001@10.0.0.5:5060;pn-prid=x>\n",
+        ),
+    );
+    let ok = world.expect("SIP/2.0 200");
+    assert!(!ok.text().contains("pn-"));
+    assert!(world.pushes.is_empty());
+    assert!(world.events.iter().any(
+        |event| matches!(event, Event::Woken { after, .. } if *after == Duration::from_secs(3))
+    ));
+    world.assert_quiet();
+}
+
+#[test]
+fn a_phone_that_never_wakes_gets_480_after_wake_timeout() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.advance(Duration::from_millis(24_999));
+    world.expect_nothing();
+    world.advance(Duration::from_millis(1));
+    let refused = world.expect("SIP/2.0 480");
+    assert_eq!(
+        refused.header(HeaderName::Reason),
+        "SIP;cause=480;text=\"not-woken\""
+    );
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.assert_quiet();
+}
+
+#[test]
+fn a_cancel_while_the_phone_sleeps_is_487_at_once_and_the_late_phone_gets_no_call() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 487");
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
+fn a_dead_token_fails_its_branch_at_once_and_is_forgotten() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.refuse_push(PushError::Unregistered {
+        since_ms: None,
+        reason: Reason::new("Unregistered"),
+    });
+    let refused = world.expect("SIP/2.0 480");
+    assert!(refused.header(HeaderName::Reason).contains("push-failed"));
+    assert!(world.stored.is_empty());
+    world.receive(pbx(), invite("1001", "c2"));
+    world.expect("SIP/2.0 480");
+    assert!(world.pushes.is_empty());
+    world.assert_quiet();
+}
+
+#[test]
+fn a_token_that_died_before_it_was_registered_again_is_kept() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let since_ms = Some(1_700_000_000_000);
+    world.refuse_push(PushError::Unregistered {
+        since_ms,
+        reason: Reason::new("Unregistered"),
+    });
+    world.expect_nothing();
+    world.advance(Duration::from_secs(1));
+    world.accept_push();
+    assert_eq!(world.stored.len(), 1);
+}
+
+#[test]
+fn a_throttled_push_is_tried_again_inside_the_calls_time() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let retry_after = Duration::from_secs(4);
+    world.refuse_push(PushError::Throttled {
+        retry_after,
+        reason: Reason::new("TooManyRequests"),
+    });
+    world.advance(Duration::from_millis(3999));
+    assert!(world.pushes.is_empty());
+    world.advance(Duration::from_millis(1));
+    world.accept_push();
+    world.expect_nothing();
+}
+
+#[test]
+fn two_calls_at_once_share_one_wake_and_both_are_delivered() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.receive(pbx(), invite("1001", "c2"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    assert!(world.pushes.is_empty());
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    let one = world.expect("INVITE");
+    let two = world.expect("INVITE");
+    assert_ne!(
+        one.header(HeaderName::CallId),
+        two.header(HeaderName::CallId)
+    );
+    world.expect_nothing();
+    for sent in [&one, &two] {
+        world.receive(tcp(2), response(sent, "486 Busy Here", ""));
+        world.expect("ACK");
+        world.expect("SIP/2.0 486");
+    }
+    world.assert_quiet();
+}
+
+#[test]
+fn a_restart_forgets_no_acknowledged_binding_and_the_call_wakes_it() {
+    let mut world = asleep();
+    world.restart();
+    assert_eq!(world.gateway.location().count(), (1, 0));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.register_for(tcp(9), "1001", APNS, INSTANCE, 600);
+    world.expect("INVITE");
+}
+
+#[test]
+fn an_open_connection_is_pinged_and_a_pong_saves_the_push() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+    world.advance(Duration::from_secs(60));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    assert_eq!(world.pings.pop_front(), Some(tcp(1).id));
+    world.expect_nothing();
+    world.input(rouse::proto::Input::Heard { flow: tcp(1).id });
+    world.expect("INVITE");
+    assert!(world.pushes.is_empty());
+}
+
+#[test]
+fn a_silent_udp_phone_is_asked_by_options_and_then_pushed() {
+    let mut world = World::new();
+    world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
+    world.advance(Duration::from_secs(60));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.expect("OPTIONS sip:1001@10.0.0.5:5060");
+    world.advance(Duration::from_millis(400));
+    world.accept_push();
+    world.sent.clear();
+    world.register_for(udp(2000), "1001", APNS, INSTANCE, 600);
+    let forwarded = world.expect("INVITE");
+    assert_eq!(forwarded.to, Destination::Flow(udp(2000).id));
+}
+
+#[test]
+fn an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone() {
+    let mut world = World::new();
+    world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.expect("INVITE");
+    assert!(world.pushes.is_empty());
+    world.advance(Duration::from_secs(2));
+    world.accept_push();
+    world.sent.clear();
+    world.register_for(udp(2000), "1001", APNS, INSTANCE, 600);
+    let forwarded = world.expect("INVITE");
+    assert_eq!(forwarded.to, Destination::Flow(udp(2000).id));
+    world.receive(udp(2000), response(&forwarded, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.advance(Duration::from_secs(60));
+    // Neither the dead flow nor the wake's deadline ends a call that rings.
+    world.expect_nothing();
+    world.receive(udp(2000), response(&forwarded, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.assert_quiet();
+}
+
+#[test]
+fn a_connection_that_dies_under_the_invite_wakes_the_phone() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.expect("INVITE");
+    world.close(tcp(1));
+    world.accept_push();
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    let forwarded = world.expect("INVITE");
+    world.receive(tcp(2), response(&forwarded, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.assert_quiet();
+}
+
+#[test]
+fn a_request_to_the_agent_by_its_bare_address_finds_it() {
+    let mut world = asleep();
+    let text = invite("1001", "c1").replace(&contact_uri("1001"), "sip:1001@192.0.2.1");
+    world.receive(pbx(), text);
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+}
+
+#[test]
+fn a_lost_store_keeps_calls_going() {
+    let mut world = World::new();
+    world.is_store_working = false;
+    world.receive(tcp(1), register(tcp(1), "1001", APNS, INSTANCE, 60, 1));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.expect("SIP/2.0 503");
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.expect("INVITE");
+}

@@ -1,0 +1,486 @@
+//! One gateway in virtual time, with hands for a phone, an Asterisk, a push service and a store.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rouse::proto::gateway::{Gateway, Genesis};
+use rouse::proto::push::{PushAccepted, PushError, PushRequest};
+use rouse::proto::registration::binding::StoredBinding;
+use rouse::proto::settings::{
+    ContactMode, HoldResponse, Limits, Listener, Node, Settings, Timing, Upstream, Wake,
+};
+use rouse::proto::sip::{HeaderName, Message};
+use rouse::proto::timer::Timer;
+use rouse::proto::{
+    ClockAnchor, CloseReason, Command, ConnectionId, Destination, Event, Flow, FlowId, Input,
+    ListenerId, Output, StoreWrite, Transport,
+};
+
+pub const TOKEN: &str = "00aabbccddeeff00112233445566778899aabbccddeeff001122334455667788";
+pub const APNS: &str = "pn-provider=apns;pn-param=DEF123GHIJ.com.example.app.voip;\
+    pn-prid=00aabbccddeeff00112233445566778899aabbccddeeff001122334455667788:voip";
+
+/// A message that the gateway sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub to: Destination,
+    pub message: Message,
+}
+
+impl Sent {
+    pub fn first_line(&self) -> String {
+        self.text().lines().next().unwrap_or_default().to_owned()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(self.message.raw()).into_owned()
+    }
+
+    pub fn header(&self, name: HeaderName) -> String {
+        String::from_utf8_lossy(self.message.header(name).unwrap_or_default()).into_owned()
+    }
+}
+
+pub struct World {
+    pub gateway: Gateway,
+    genesis: Genesis,
+    pub start: Instant,
+    pub now: Instant,
+    pub sent: VecDeque<Sent>,
+    pub pushes: VecDeque<PushRequest>,
+    pub pings: VecDeque<FlowId>,
+    pub events: Vec<Event>,
+    pub bound: Vec<FlowId>,
+    /// What is durable.
+    pub stored: Vec<StoredBinding>,
+    pub is_store_working: bool,
+    next_number: u32,
+}
+
+pub fn settings(contact: ContactMode) -> Settings {
+    let listener = |transport, port| Listener {
+        transport,
+        address: SocketAddr::from(([192, 0, 2, 1], port)),
+        advertise_host: "192.0.2.1".into(),
+        advertise_port: port,
+    };
+    Settings {
+        listeners: vec![
+            listener(Transport::Udp, 5060),
+            listener(Transport::Tcp, 5060),
+            listener(Transport::Tls, 5061),
+        ],
+        upstreams: vec![Upstream {
+            name: "pbx".into(),
+            domains: vec!["pbx.example.com".into()],
+            nodes: vec![Node {
+                index: 0,
+                host: "192.0.2.80".into(),
+                port: Some(5080),
+                transport: Some(Transport::Udp),
+            }],
+            contact,
+            trust: vec!["192.0.2.80/31".parse().unwrap()],
+            expires: Duration::from_secs(3600),
+        }],
+        wake: Wake {
+            timeout: Duration::from_secs(25),
+            fresh: Duration::from_secs(5),
+            probe: Duration::from_millis(400),
+            grace: Duration::from_secs(2),
+            late: Duration::from_secs(30),
+            hold_response: HoldResponse::None,
+            unreachable_status: 480,
+        },
+        timing: Timing::default(),
+        limits: Limits::default(),
+    }
+}
+
+/// Asterisk's flow.
+pub fn pbx() -> Flow {
+    let remote = SocketAddr::from(([192, 0, 2, 80], 5080));
+    let listener = ListenerId(0);
+    Flow {
+        id: FlowId::Datagram { listener, remote },
+        listener,
+        remote,
+        transport: Transport::Udp,
+    }
+}
+
+/// A phone's UDP flow.
+pub fn udp(port: u16) -> Flow {
+    let remote = SocketAddr::from(([198, 51, 100, 7], port));
+    let listener = ListenerId(0);
+    Flow {
+        id: FlowId::Datagram { listener, remote },
+        listener,
+        remote,
+        transport: Transport::Udp,
+    }
+}
+
+/// A phone's TCP connection.
+pub fn tcp(number: u64) -> Flow {
+    Flow {
+        id: FlowId::Stream(ConnectionId(number)),
+        listener: ListenerId(1),
+        remote: SocketAddr::from(([198, 51, 100, 7], 40_000)),
+        transport: Transport::Tcp,
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(settings(ContactMode::Agent))
+    }
+
+    pub fn with(settings: Settings) -> Self {
+        let start = rouse::io::clock::Clock::now();
+        let genesis = Genesis {
+            settings: Arc::new(settings),
+            shard: 0,
+            shards: 1,
+            anchor: ClockAnchor {
+                instant: start,
+                unix_ms: 1_800_000_000_000,
+            },
+            seed: [7; 32],
+            key: [9; 32],
+        };
+        let mut world = Self {
+            gateway: Gateway::new(genesis.clone()),
+            genesis,
+            start,
+            now: start,
+            sent: VecDeque::new(),
+            pushes: VecDeque::new(),
+            pings: VecDeque::new(),
+            events: Vec::new(),
+            bound: Vec::new(),
+            stored: Vec::new(),
+            is_store_working: true,
+            next_number: 0,
+        };
+        world.drain();
+        world
+    }
+
+    /// The process dies and another starts on the same store.
+    pub fn restart(&mut self) {
+        let anchor = ClockAnchor {
+            instant: self.now,
+            unix_ms: 1_800_000_000_000
+                + u64::try_from(self.now.duration_since(self.start).as_millis()).unwrap(),
+        };
+        self.genesis.anchor = anchor;
+        self.genesis.seed = [8; 32];
+        self.gateway = Gateway::new(self.genesis.clone());
+        for binding in self.stored.clone() {
+            self.input(Input::Command(Command::Restore(Box::new(binding))));
+        }
+        self.drain();
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.gateway.handle_input(self.now, input);
+        self.drain();
+    }
+
+    /// A message arrives.
+    pub fn receive(&mut self, flow: Flow, text: impl AsRef<[u8]>) {
+        let bytes = Bytes::copy_from_slice(text.as_ref());
+        match Message::parse(bytes.clone()) {
+            Ok(message) => self.input(Input::Message { flow, message }),
+            Err(error) => self.input(Input::Malformed { flow, bytes, error }),
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut answers = Vec::new();
+        while let Some(output) = self.gateway.poll_output() {
+            match output {
+                Output::Send { to, message, .. } => {
+                    let message = Message::parse(message).expect("the gateway writes SIP");
+                    // A 400 quotes what was wrong with the request.
+                    if message.status() != Some(400) {
+                        message.validate().expect("the gateway writes valid SIP");
+                    }
+                    self.sent.push_back(Sent { to, message });
+                }
+                Output::Ping { flow } => self.pings.push_back(flow),
+                Output::Close { .. } | Output::Resolve { .. } => {}
+                Output::FlowBound { flow } => self.bound.push(flow),
+                Output::FlowUnbound { flow } => self.bound.retain(|other| *other != flow),
+                Output::Push(push) => self.pushes.push_back(*push),
+                Output::Store { ticket, write } => {
+                    if self.is_store_working {
+                        self.write(write);
+                    }
+                    answers.extend(ticket);
+                }
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+        let durable = self.is_store_working;
+        for ticket in answers {
+            self.input(Input::Stored { ticket, durable });
+        }
+    }
+
+    fn write(&mut self, write: StoreWrite) {
+        match write {
+            StoreWrite::Put(binding) => {
+                self.stored.retain(|old| old.key != binding.key);
+                self.stored.push(*binding);
+            }
+            StoreWrite::Extend {
+                key,
+                expires_unix,
+                registered_ms,
+            } => {
+                for old in self.stored.iter_mut().filter(|old| old.key == key) {
+                    old.expires_unix = expires_unix;
+                    old.registered_ms = registered_ms;
+                }
+            }
+            StoreWrite::Remove(key) => self.stored.retain(|old| old.key != key),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(at) = self.gateway.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.gateway.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    pub fn close(&mut self, flow: Flow) {
+        self.input(Input::FlowClosed {
+            flow: flow.id,
+            reason: CloseReason::Peer,
+        });
+    }
+
+    /// The next message that the gateway sent, which must begin with this.
+    #[track_caller]
+    pub fn expect(&mut self, start: &str) -> Sent {
+        let sent = self
+            .sent
+            .pop_front()
+            .unwrap_or_else(|| panic!("nothing sent: {start}"));
+        let line = sent.first_line();
+        assert!(
+            line.starts_with(start),
+            "expected {start}, was {}",
+            sent.text()
+        );
+        sent
+    }
+
+    #[track_caller]
+    pub fn expect_nothing(&self) {
+        let lines: Vec<_> = self.sent.iter().map(Sent::first_line).collect();
+        assert!(lines.is_empty(), "sent {lines:?}");
+    }
+
+    /// Accepts the next push.
+    #[track_caller]
+    pub fn accept_push(&mut self) -> PushRequest {
+        let push = self.pushes.pop_front().expect("a push");
+        let verdict = Ok(PushAccepted {
+            provider_id: "id".into(),
+        });
+        self.input(Input::Pushed {
+            id: push.id,
+            verdict,
+        });
+        push
+    }
+
+    pub fn refuse_push(&mut self, error: PushError) {
+        let push = self.pushes.pop_front().expect("a push");
+        self.input(Input::Pushed {
+            id: push.id,
+            verdict: Err(error),
+        });
+    }
+
+    pub fn number(&mut self) -> u32 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// A phone registers, and Asterisk accepts it.
+    pub fn register(&mut self, flow: Flow, user: &str, params: &str) {
+        self.register_for(flow, user, params, "", 3600);
+    }
+
+    pub fn register_for(&mut self, flow: Flow, user: &str, params: &str, more: &str, expires: u32) {
+        let number = self.number();
+        self.receive(flow, register(flow, user, params, more, expires, number));
+        let relayed = self.expect("REGISTER sip:pbx.example.com SIP/2.0");
+        self.receive(pbx(), ok_to_register(&relayed));
+        self.expect("SIP/2.0 200");
+    }
+
+    /// Everything that is in flight runs out: what must be left is nothing.
+    #[track_caller]
+    pub fn assert_quiet(&mut self) {
+        self.advance(Duration::from_secs(80));
+        assert_eq!(self.gateway.in_flight(), [0; 6]);
+        let late: Vec<_> = self
+            .gateway
+            .timers()
+            .filter(|(_, timer)| !matches!(timer, Timer::Binding(_) | Timer::Resolve(_)))
+            .collect();
+        assert!(late.is_empty(), "{late:?}");
+    }
+}
+
+pub fn crlf(text: &str) -> String {
+    text.trim_start()
+        .replace("\r\n", "\n")
+        .replace('\n', "\r\n")
+}
+
+pub fn via(flow: Flow, branch: &str) -> String {
+    let transport = flow.transport.via_token();
+    match flow.transport {
+        Transport::Udp if flow.id == pbx().id => {
+            format!("Via: SIP/2.0/UDP 192.0.2.80:5080;branch={branch};rport")
+        }
+        Transport::Tcp | Transport::Tls | Transport::Udp | Transport::Ws | Transport::Wss => {
+            format!("Via: SIP/2.0/{transport} 10.0.0.5:5060;branch={branch};rport")
+        }
+    }
+}
+
+pub fn register(
+    flow: Flow,
+    user: &str,
+    params: &str,
+    more: &str,
+    expires: u32,
+    number: u32,
+) -> String {
+    let via = via(flow, &format!("z9hG4bKreg{number}"));
+    let params = if params.is_empty() {
+        String::new()
+    } else {
+        format!(";{params}")
+    };
+    crlf(&format!(
+        "
+REGISTER sip:pbx.example.com SIP/2.0
+{via}
+Max-Forwards: 70
+From: <sip:{user}@pbx.example.com>;tag=f{number}
+To: <sip:{user}@pbx.example.com>
+Call-ID: reg-{user}
+CSeq: {number} REGISTER
+Contact: <sip:{user}@10.0.0.5:5060{params}>{more}
+Expires: {expires}
+Content-Length: 0
+
+"
+    ))
+}
+
+/// A response of Asterisk's or a phone's to a request that the gateway sent.
+pub fn response(sent: &Sent, status: &str, more: &str) -> String {
+    let mut text = format!("SIP/2.0 {status}\r\n");
+    for header in sent.message.headers() {
+        let is_copied = matches!(
+            header.name,
+            HeaderName::Via
+                | HeaderName::From
+                | HeaderName::To
+                | HeaderName::CallId
+                | HeaderName::CSeq
+                | HeaderName::RecordRoute
+        );
+        if is_copied {
+            let name = String::from_utf8_lossy(header.raw_name);
+            let value = String::from_utf8_lossy(header.value);
+            let is_tagged = header.name != HeaderName::To
+                || value.contains(";tag=")
+                || status.starts_with("100");
+            let tag = if is_tagged { "" } else { ";tag=remote" };
+            text.push_str(&format!("{name}: {value}{tag}\r\n"));
+        }
+    }
+    text.push_str(&crlf(more));
+    text.push_str("Content-Length: 0\r\n\r\n");
+    text
+}
+
+/// chan_sip's 200: the Contact with what it granted.
+pub fn ok_to_register(relayed: &Sent) -> String {
+    let contact = relayed.header(HeaderName::Contact);
+    let expires = relayed.header(HeaderName::Expires);
+    response(
+        relayed,
+        "200 OK",
+        &format!("Contact: {contact};expires={expires}\nExpires: {expires}\n"),
+    )
+}
+
+/// Asterisk's INVITE to the contact that it was given.
+pub fn invite(user: &str, call: &str) -> String {
+    invite_to(&contact_uri(user), call)
+}
+
+pub fn invite_to(uri: &str, call: &str) -> String {
+    let via = via(pbx(), &format!("z9hG4bK{call}"));
+    crlf(&format!(
+        "
+INVITE {uri} SIP/2.0
+{via}
+Max-Forwards: 70
+From: \"Caller\" <sip:2001@192.0.2.80>;tag=as{call}
+To: <{uri}>
+Contact: <sip:2001@192.0.2.80:5080>
+Call-ID: {call}
+CSeq: 102 INVITE
+Content-Type: application/sdp
+Content-Length: 5
+
+v=0
+"
+    ))
+}
+
+/// The Contact that Asterisk has of an agent in `contact = "agent"`.
+pub fn contact_uri(user: &str) -> String {
+    let aor = rouse::proto::AorId::of(user.as_bytes(), b"pbx.example.com");
+    format!("sip:{user}@192.0.2.1:5060;rouse={:016x}", aor.0)
+}
+
+/// A request of Asterisk's beside its INVITE: CANCEL, or the ACK of a refusal.
+pub fn beside(method: &str, user: &str, call: &str, more: &str) -> String {
+    let via = via(pbx(), &format!("z9hG4bK{call}"));
+    let uri = contact_uri(user);
+    crlf(&format!(
+        "
+{method} {uri} SIP/2.0
+{via}
+Max-Forwards: 70
+From: \"Caller\" <sip:2001@192.0.2.80>;tag=as{call}
+To: <{uri}>{tag}
+Call-ID: {call}
+CSeq: 102 {method}
+{more}Content-Length: 0
+
+",
+        tag = if method == "ACK" { ";tag=x" } else { "" },
+    ))
+}
