@@ -33,7 +33,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("io", &["proto"]),
     ("io::admin", &["proto", "io::clock"]),
     ("io::cluster", &["proto", "io::clock"]),
-    ("io::pns", &["proto", "io::clock", "config"]),
+    ("io::pns", &["proto", "io::clock", "config::Secret"]),
     ("io::store", &["proto", "io::clock"]),
     ("io::transport", &["proto", "io::clock"]),
     ("proto", &["proto"]),

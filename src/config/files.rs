@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use jsonwebtoken::EncodingKey;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -123,6 +124,11 @@ pub(super) fn service_account(json: String) -> Result<Secret<String>, Wrong> {
         if present.is_none_or(str::is_empty) {
             return Err(wrong(format!("the service account has no `{field}`")));
         }
+    }
+    let key = account.get("private_key").and_then(|value| value.as_str());
+    if EncodingKey::from_rsa_pem(key.unwrap_or_default().as_bytes()).is_err() {
+        let what = "the service account's `private_key` is no RSA key in PEM";
+        return Err(wrong(what.to_owned()));
     }
     Ok(Secret::new(json))
 }

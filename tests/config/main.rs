@@ -2,7 +2,7 @@
 //! the text beside it: all mistakes at once, each with its place and its cure.
 //!
 //! `# env: NAME=VALUE` lines at the top of a file are the environment; `@DIR@` is a folder with
-//! keys and certificates made for the run. `ROUSE_BLESS=1 cargo test --test config` rewrites the
+//! keys and certificates made for the run, `@FCM@` a service account. `ROUSE_BLESS=1 cargo test --test config` rewrites the
 //! texts; read the difference before you commit it.
 
 #![expect(
@@ -15,10 +15,23 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use rouse::config::{self, Config, Host, Mistakes, Source};
 use rouse::proto::Transport;
 use rouse::proto::settings::{ContactMode, HoldResponse};
+
+/// A service account with an RSA key, which takes a while to make.
+static RSA_ACCOUNT: LazyLock<String> = LazyLock::new(|| {
+    let bits = rcgen::RsaKeySize::_2048;
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, bits).expect("a key");
+    account(&rsa.serialize_pem())
+});
+
+fn account(key: &str) -> String {
+    let pem = key.replace('\n', "\\n");
+    format!(r#"{{"client_email": "a@b", "private_key": "{pem}", "token_uri": "https://t"}}"#)
+}
 
 /// Makes the files that configurations name.
 fn files() -> tempfile::TempDir {
@@ -41,8 +54,8 @@ fn files() -> tempfile::TempDir {
     write("text.txt", "nothing of use\n");
     write("admin.token", "0123456789abcdef0123456789abcdef\n");
     write("short.token", "secret\n");
-    let account = r#"{"client_email": "a@b", "private_key": "-", "token_uri": "https://t"}"#;
-    write("fcm.json", account);
+    write("fcm.json", &RSA_ACCOUNT);
+    write("fcm-ec.json", &account(&p256.serialize_pem()));
     write(
         "fcm-no-email.json",
         r#"{"private_key": "-", "token_uri": "https://t"}"#,
@@ -57,7 +70,7 @@ fn source(path: &Path, dir: &Path) -> Source {
         .lines()
         .map_while(|line| line.strip_prefix("# env: "))
         .map(|line| line.split_once('=').expect("NAME=VALUE"))
-        .map(|(name, value)| (name.to_owned(), value.replace("\\n", "\n")))
+        .map(|(name, value)| (name.to_owned(), value.replace("@FCM@", &RSA_ACCOUNT)))
         .collect();
     Source {
         name: path.file_name().expect("a name").display().to_string(),
@@ -212,6 +225,7 @@ fn variables_win_over_the_file_and_add_to_it() {
     assert_eq!(settings.limits.devices_per_agent, 3);
     assert_eq!(settings.upstreams[0].domains.len(), 2);
     assert_eq!(config.push.apns[0].topics, ["com.example.app"]);
+    assert_eq!(*config.push.fcm[0].service_account.expose(), *RSA_ACCOUNT);
 }
 
 #[test]

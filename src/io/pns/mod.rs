@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 
-use crate::config::{ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig};
 use crate::io::clock::Clock;
 use crate::io::pns::apns::Apns;
 use crate::io::pns::apns::token::ProviderToken;
@@ -29,11 +28,13 @@ mod fcm;
 mod http_date;
 mod origin;
 mod payload;
+mod settings;
 mod transport;
 
 pub use apns::token::BadKey;
 pub use fcm::oauth::BadServiceAccount;
 pub use origin::OriginError;
+pub use settings::{ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig};
 
 /// Pushes under way at once, per provider: 5 s at 800 pushes a second.
 const IN_FLIGHT: usize = 4096;

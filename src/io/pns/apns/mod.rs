@@ -11,13 +11,13 @@ use aws_lc_rs::digest;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use rand::Rng;
 
-use crate::config::{ApnsConfig, ApnsCredential, ApnsEnvironment};
 use crate::io::pns::WallClock;
 use crate::io::pns::apns::token::ProviderToken;
 use crate::io::pns::delivery::{Authorization, Judgement, Parcel, Provider, deliver, retry_after};
 use crate::io::pns::origin::{Origin, OriginError, Protocol, Roots, client_config};
 use crate::io::pns::payload;
 use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
+use crate::io::pns::{ApnsConfig, ApnsCredential, ApnsEnvironment};
 use crate::proto::push::{Notice, PushAccepted, PushError, PushRequest, Reason};
 
 pub(super) mod token;

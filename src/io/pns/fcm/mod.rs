@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
-use crate::config::FcmConfig;
+use crate::io::pns::FcmConfig;
 use crate::io::pns::apns::collapse_key;
 use crate::io::pns::delivery::{Authorization, Judgement, Parcel, Provider, deliver, retry_after};
 use crate::io::pns::fcm::oauth::OAuth;
