@@ -11,6 +11,7 @@
 )]
 
 mod datagrams;
+mod driver;
 mod limits;
 mod rig;
 mod streams;

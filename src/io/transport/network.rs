@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
+use crate::io::clock::Clock;
 use crate::io::transport::admission::Admission;
 use crate::io::transport::connection::{Connection, Report, SendError};
 use crate::io::transport::counts::Counts;
@@ -83,8 +84,8 @@ impl Network {
         }
     }
 
-    /// Sends a message. A failure is counted here and told to the caller; one that comes later is
-    /// told to `report` by [`Input::SendFailed`](crate::proto::Input::SendFailed).
+    /// Sends a message and returns the transport that takes it. A failure is counted here and told
+    /// to the caller; one that comes later is told to `report` by [`Input::SendFailed`](crate::proto::Input::SendFailed).
     ///
     /// # Errors
     ///
@@ -94,25 +95,26 @@ impl Network {
         to: &Destination,
         message: Bytes,
         report: Option<Report>,
-    ) -> Result<(), SendError> {
+    ) -> Result<Transport, SendError> {
         let result = match to {
-            Destination::Flow(FlowId::Datagram { listener, remote }) => {
-                self.send_datagram(*listener, *remote, message)
-            }
+            Destination::Flow(FlowId::Datagram { listener, remote }) => self
+                .send_datagram(*listener, *remote, message)
+                .map(|()| Transport::Udp),
             Destination::Flow(FlowId::Stream(id)) => match self.connections.get(id) {
                 Some(connection) => {
                     trace_wire("out", connection.flow.remote, &message);
-                    connection.send(message, report)
+                    let sent = connection.send(message, report);
+                    sent.map(|()| connection.flow.transport)
                 }
                 None => Err(SendError::FlowGone),
             },
             Destination::Hop(hop) => {
                 trace_wire("out", hop.address, &message);
-                self.send_hop(hop, message, report)
+                self.send_hop(hop, message, report).map(|()| hop.transport)
             }
         };
         match result {
-            Ok(()) | Err(SendError::Refused) => {}
+            Ok(_) | Err(SendError::Refused) => {}
             Err(SendError::FlowGone) => {
                 self.counts().dropped.flow_gone.inc();
             }
@@ -272,7 +274,7 @@ impl Network {
 
     /// Closes a connection that has not said anything of use, to make room for another.
     pub(super) fn evict_stranger(&self) -> bool {
-        let now = Instant::now();
+        let now = Clock::now();
         {
             let mut last = self.last_eviction.lock();
             if last.is_some_and(|last| now < last + EVICT_EVERY) {

@@ -19,6 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::io::clock::Clock;
 use crate::io::transport::TransportLimits;
 use crate::io::transport::connection::{Connection, Outgoing, Report, Standing};
 use crate::io::transport::inlet::Inlet;
@@ -98,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
             is_flushed: true,
             unanswered: VecDeque::new(),
             clocks: Clocks {
-                active: Instant::now(),
+                active: Clock::now(),
                 has_written: false,
                 partial: None,
                 pong: None,
@@ -139,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
                 Step::Close(reason) => return reason,
                 Step::Read => self.deliver().await,
                 Step::Deadline => {
-                    if let Some(reason) = self.overdue(Instant::now()) {
+                    if let Some(reason) = self.overdue(Clock::now()) {
                         return reason;
                     }
                 }
@@ -166,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
             Some(leaving) if leaving.when_flushed && written.is_ready() => {
                 return Poll::Ready(Step::Close(leaving.reason));
             }
-            Some(leaving) if leaving.until <= Instant::now() => {
+            Some(leaving) if leaving.until <= Clock::now() => {
                 return Poll::Ready(Step::Close(leaving.reason));
             }
             Some(_) => {}
@@ -241,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
 
     /// Cuts what has arrived and hands it on; waits while a shard's queue is full.
     async fn deliver(&mut self) {
-        self.clocks.active = Instant::now();
+        self.clocks.active = Clock::now();
         self.unanswered.clear();
         loop {
             match self.framer.next() {
@@ -263,7 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         if self.framer.is_partial() {
             let limit = self.limits.message;
             let partial = &mut self.clocks.partial;
-            partial.get_or_insert_with(|| Instant::now() + limit);
+            partial.get_or_insert_with(|| Clock::now() + limit);
         } else {
             self.clocks.partial = None;
             let buffer = self.framer.buffer();
@@ -295,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
     }
 
     fn pong(&mut self) {
-        let now = Instant::now();
+        let now = Clock::now();
         if self.clocks.pong.is_some_and(|last| now < last + PONG_EVERY) {
             self.inlet.counts.dropped.pong_withheld.inc();
             return;
@@ -314,7 +315,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
     /// Tells the shards, at most once in a while: an answer to our own ping always.
     async fn heard(&mut self, bound: u64) {
         self.inlet.counts.keepalives.inc();
-        let now = Instant::now();
+        let now = Clock::now();
         let is_new = self
             .clocks
             .heard
@@ -328,7 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
     }
 
     fn leave(&mut self, reason: CloseReason, when_flushed: bool) {
-        let until = Instant::now() + LEAVE;
+        let until = Clock::now() + LEAVE;
         let leaving = self.leaving.get_or_insert(Leaving {
             reason,
             until,

@@ -1,1 +1,0 @@
-//! SKELETON: the driver.

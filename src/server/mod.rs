@@ -1,0 +1,352 @@
+//! The driver: joins `proto`, which decides, with `io`, which acts.
+//!
+//! Start: bind every address, restore the bindings into their shards, only then begin to read.
+//! Stop: no new input, the store is flushed while the shards still answer, connections close.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the driver starts the shards' tasks and arms their timers"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::io::clock::Clock;
+use crate::io::pns::{PnsConfig, PnsSetupError, PushService};
+use crate::io::resolver::{ResolveError, Resolver};
+use crate::io::store::{OpenedStore, Store, StoreError};
+use crate::io::transport::{
+    BindError, Inlet, Listening, MAX_SHARDS, Network, ShardQueues, TlsFiles, TransportConfig,
+    TransportLimits, bind,
+};
+use crate::proto::gateway::Genesis;
+use crate::proto::settings::Settings;
+use crate::proto::sip::FrameLimits;
+use crate::proto::{Command, Gateway, Input, StoreTicket};
+use crate::server::shard::{Queues, Shard};
+use crate::server::traffic::Traffic;
+use crate::server::world::World;
+use crate::telemetry::metrics::Metrics;
+
+mod census;
+mod shard;
+mod traffic;
+mod world;
+
+/// Messages from peers that may wait for a shard.
+const NETWORK_QUEUE: usize = 4096;
+/// Answers that may wait for a shard: more than the store and the push services can owe.
+const ANSWER_QUEUE: usize = 65_536;
+/// How long a transaction may still hold a connection after Timer C.
+const TIMER_C_MARGIN: Duration = Duration::from_secs(60);
+
+/// Why the gateway cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address or a certificate.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The store.
+    #[error("cannot use the store: {0}")]
+    Store(#[from] StoreError),
+    /// A push service.
+    #[error("cannot use a push service: {0}")]
+    Push(#[from] PnsSetupError),
+    /// DNS.
+    #[error("cannot resolve names: {0}")]
+    Resolver(#[from] ResolveError),
+    /// A shard ended by itself: its agents could not be called any more.
+    #[error("a shard has ended")]
+    ShardEnded,
+}
+
+/// A running gateway.
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    metrics: Arc<Metrics>,
+    world: Arc<World>,
+    shards: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a gateway until `stop` is there.
+///
+/// # Errors
+///
+/// Fails if it cannot start, or if a shard ends by itself.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let mut running = start(config).await?;
+    tokio::select! {
+        () = stop => {}
+        () = running.shard_ended() => {
+            running.stop().await;
+            return Err(ServeError::ShardEnded);
+        }
+    }
+    running.stop().await;
+    Ok(())
+}
+
+/// Starts a gateway within the runtime.
+///
+/// # Errors
+///
+/// Fails if an address, a certificate, the store or a push key cannot be used.
+pub async fn start(config: Config) -> Result<Running, ServeError> {
+    for warning in &config.warnings {
+        tracing::warn!(warning, "configuration");
+    }
+    let metrics = Arc::new(Metrics::new());
+    let push = PushService::new(PnsConfig {
+        apns: config.push.apns.clone(),
+        fcm: config.push.fcm.clone(),
+        gateway_id: gateway_id(&config.settings),
+    })?;
+    let resolver = Resolver::from_system()?;
+    let listening = bind(transport_config(&config))?;
+    let addresses = listening.addresses().to_vec();
+    let settings = Arc::new(with_addresses(config.settings.clone(), &addresses));
+    let store = config.store.clone();
+    let shards = config.workers.clamp(1, MAX_SHARDS);
+    let for_shards = Arc::clone(&settings);
+    // Reading half a million bindings blocks for a second.
+    let (opened, gateways) =
+        tokio::task::spawn_blocking(move || restore(store, &for_shards, shards))
+            .await
+            .map_err(|_| ServeError::ShardEnded)??;
+    let parts = Parts {
+        metrics,
+        push,
+        resolver,
+        listening,
+        settings,
+    };
+    let running = parts.join(opened, gateways, addresses)?;
+    let push = running.world.push.clone();
+    tokio::spawn(async move { push.warm().await });
+    tracing::info!(addresses = ?running.addresses, shards, "gateway started");
+    Ok(running)
+}
+
+impl Running {
+    /// Returns the addresses that are really bound, in the order of `[[listen]]`.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns the metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Returns the transports.
+    #[must_use]
+    pub fn network(&self) -> &Arc<Network> {
+        &self.world.network
+    }
+
+    /// Waits until a shard ends by itself, which none should.
+    pub async fn shard_ended(&mut self) {
+        if let Some(Err(error)) = self.shards.join_next().await {
+            tracing::error!(%error, "a shard has ended");
+        }
+    }
+
+    /// Refuses new calls from here on; what is under way goes on.
+    pub async fn drain(&self) {
+        for shard in 0..MAX_SHARDS {
+            let command = Input::Command(Command::Drain);
+            self.world.inlet.answer(shard, command).await;
+        }
+    }
+
+    /// Stops: no new input, what is stored is durable and answered, connections close.
+    pub async fn stop(mut self) {
+        self.world.network.stop_listening();
+        let store = self.world.store.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+            tracing::error!(%error, "the store was not closed");
+        }
+        self.stop.send_replace(true);
+        while self.shards.join_next().await.is_some() {}
+        self.world.network.stop().await;
+        tracing::info!("gateway stopped");
+    }
+}
+
+/// What is ready before the store is.
+struct Parts {
+    metrics: Arc<Metrics>,
+    push: PushService,
+    resolver: Resolver,
+    listening: Listening,
+    settings: Arc<Settings>,
+}
+
+impl Parts {
+    /// Joins all parts and begins to read.
+    fn join(
+        self,
+        opened: OpenedStore,
+        gateways: Vec<Gateway>,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Running, ServeError> {
+        let (writers, readers): (Vec<_>, Vec<_>) = gateways.iter().map(|_| queues()).unzip();
+        let answers: Vec<_> = writers.iter().map(|w| w.answers.clone()).collect();
+        let store = opened.start(move |ticket, durable| {
+            report_stored(&answers, ticket, durable);
+        })?;
+        let inlet = Arc::new(Inlet::new(writers, world::counts(&self.metrics)));
+        let nodes = self.settings.upstreams.iter();
+        let world = Arc::new(World {
+            network: self.listening.start(Arc::clone(&inlet)),
+            inlet,
+            store,
+            push: self.push,
+            resolver: self.resolver,
+            nodes: nodes.flat_map(|group| group.nodes.clone()).collect(),
+            questions: Mutex::default(),
+            metrics: Arc::clone(&self.metrics),
+            traffic: Traffic::new(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut shards = JoinSet::new();
+        for (number, (gateway, queues)) in (0..).zip(gateways.into_iter().zip(readers)) {
+            let shard = Shard::new(number, gateway, queues, Arc::clone(&world));
+            shards.spawn(shard.run(stopped.clone()));
+        }
+        Ok(Running {
+            addresses,
+            metrics: self.metrics,
+            world,
+            shards,
+            stop,
+        })
+    }
+}
+
+fn queues() -> (ShardQueues, Queues) {
+    let (network, network_in) = mpsc::channel(NETWORK_QUEUE);
+    let (answers, answers_in) = mpsc::channel(ANSWER_QUEUE);
+    let writers = ShardQueues { network, answers };
+    let readers = Queues {
+        network: network_in,
+        answers: answers_in,
+    };
+    (writers, readers)
+}
+
+/// Tells a shard what became of its write, on the store's thread.
+fn report_stored(answers: &[mpsc::Sender<Input>], ticket: StoreTicket, durable: bool) {
+    let Some(queue) = answers.get(usize::from(ticket.shard)) else {
+        return;
+    };
+    // The queue holds more than the store can owe; should it be full after all, waiting is right:
+    // an answer must not be lost, and the shard never waits for the store.
+    match queue.try_send(Input::Stored { ticket, durable }) {
+        Ok(()) => {}
+        Err(mpsc::error::TrySendError::Full(input)) => {
+            if queue.blocking_send(input).is_err() {
+                tracing::debug!("stored for a shard that has ended");
+            }
+        }
+        Err(mpsc::error::TrySendError::Closed(_)) => {
+            tracing::debug!("stored for a shard that has ended");
+        }
+    }
+}
+
+/// Makes the gateways and gives each its bindings.
+fn restore(
+    store: crate::io::store::StoreConfig,
+    settings: &Arc<Settings>,
+    shards: u16,
+) -> Result<(OpenedStore, Vec<Gateway>), StoreError> {
+    let opened = Store::open(store)?;
+    let anchor = Clock::anchor();
+    let mut gateways: Vec<Gateway> = (0..shards)
+        .map(|shard| {
+            Gateway::new(Genesis {
+                settings: Arc::clone(settings),
+                shard,
+                shards,
+                anchor,
+                seed: rand::random(),
+                key: opened.gateway_key(),
+            })
+        })
+        .collect();
+    let loaded = opened.load(anchor.unix_ms / 1000, |binding| {
+        let shard = usize::from(binding.key.aor.shard(shards));
+        if let Some(gateway) = gateways.get_mut(shard) {
+            let command = Command::Restore(Box::new(binding));
+            gateway.handle_input(anchor.instant, Input::Command(command));
+        }
+    })?;
+    tracing::info!(
+        live = loaded.live,
+        expired = loaded.expired,
+        "bindings restored"
+    );
+    Ok((opened, gateways))
+}
+
+fn transport_config(config: &Config) -> TransportConfig {
+    let settings = &config.settings;
+    let listeners = settings.listeners.iter();
+    let trusted = settings.upstreams.iter();
+    TransportConfig {
+        listeners: listeners
+            .map(|listener| (listener.transport, listener.address))
+            .collect(),
+        tls: config.tls.as_ref().map(|tls| TlsFiles {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        }),
+        upstream_ca: config.upstream_ca.clone(),
+        frames: FrameLimits {
+            message_bytes: settings.limits.message_bytes,
+            headers: settings.limits.headers,
+        },
+        // A million connections a millisecond until two processes could meet.
+        first_connection: Clock::unix_ms() << 20,
+        limits: TransportLimits {
+            exempt: trusted.flat_map(|group| group.trust.clone()).collect(),
+            unbound: settings.timing.timer_c + settings.wake.timeout + TIMER_C_MARGIN,
+            ..TransportLimits::default()
+        },
+    }
+}
+
+/// The settings with the ports that the operating system chose.
+fn with_addresses(mut settings: Settings, addresses: &[SocketAddr]) -> Settings {
+    for (listener, address) in settings.listeners.iter_mut().zip(addresses) {
+        listener.address = *address;
+        if listener.advertise_port == 0 {
+            listener.advertise_port = address.port();
+        }
+    }
+    settings
+}
+
+/// What apps know this gateway by: what it advertises first.
+fn gateway_id(settings: &Settings) -> String {
+    let first = settings.listeners.first();
+    first.map_or_else(String::new, |listener| listener.advertise_host.to_string())
+}

@@ -1,0 +1,156 @@
+//! What all shards act on: the network, the store, the push services, DNS, the metrics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::io::pns::PushService;
+use crate::io::resolver::Resolver;
+use crate::io::store::Store;
+use crate::io::transport::{Closed, Counts, Dropped, Inlet, MAX_SHARDS, Network, Refused};
+use crate::proto::push::PushRequest;
+use crate::proto::settings::Node;
+use crate::proto::shard::bit;
+use crate::proto::{Hop, Input};
+use crate::server::traffic::Traffic;
+use crate::telemetry::metrics::Metrics;
+
+/// When to ask again after DNS has failed.
+const DNS_RETRY: Duration = Duration::from_secs(5);
+
+/// The outside, as the shards share it.
+pub(super) struct World {
+    pub(super) network: Arc<Network>,
+    pub(super) inlet: Arc<Inlet>,
+    pub(super) store: Store,
+    pub(super) push: PushService,
+    pub(super) resolver: Resolver,
+    /// By index over all upstreams.
+    pub(super) nodes: Vec<Node>,
+    /// Who waits for a node's answer, and the last one that was good.
+    pub(super) questions: Mutex<HashMap<u16, Question>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) traffic: Traffic,
+}
+
+/// What is known and asked of a node.
+#[derive(Debug, Default)]
+pub(super) struct Question {
+    /// Shards that wait, as a mask; zero if nobody asks.
+    waiting: u64,
+    last: Vec<Hop>,
+}
+
+impl World {
+    /// Sends a push; its verdict comes as an answer to the shard.
+    pub(super) fn push(self: &Arc<Self>, request: PushRequest) {
+        let world = Arc::clone(self);
+        tokio::spawn(async move {
+            let id = request.id;
+            let verdict = world.push.send(request).await;
+            let answer = Input::Pushed { id, verdict };
+            world.inlet.answer(id.shard, answer).await;
+        });
+    }
+
+    /// Resolves a node once for all shards that ask meanwhile.
+    pub(super) fn resolve(self: &Arc<Self>, node: u16, shard: u16) {
+        let is_asked = {
+            let mut questions = self.questions.lock();
+            let question = questions.entry(node).or_default();
+            let is_asked = question.waiting != 0;
+            question.waiting |= bit(shard);
+            is_asked
+        };
+        if !is_asked {
+            let world = Arc::clone(self);
+            tokio::spawn(async move { world.ask(node).await });
+        }
+    }
+
+    async fn ask(&self, index: u16) {
+        let found = match self.nodes.iter().find(|node| node.index == index) {
+            Some(node) => match self.resolver.resolve(node).await {
+                Ok(found) => Some(found),
+                Err(error) => {
+                    tracing::warn!(node = index, %error, "upstream node not resolved");
+                    None
+                }
+            },
+            None => None,
+        };
+        let (waiting, hops, ttl) = {
+            let mut questions = self.questions.lock();
+            let question = questions.entry(index).or_default();
+            let ttl = match found {
+                Some((hops, ttl)) => {
+                    question.last = hops;
+                    ttl
+                }
+                // DNS that fails must not end the calls: the last answer may still be right.
+                None => DNS_RETRY,
+            };
+            let waiting = std::mem::take(&mut question.waiting);
+            (waiting, question.last.clone(), ttl)
+        };
+        for shard in (0..MAX_SHARDS).filter(|shard| waiting & bit(*shard) != 0) {
+            let (node, hops) = (index, hops.clone());
+            let answer = Input::Resolved { node, hops, ttl };
+            self.inlet.answer(shard, answer).await;
+        }
+    }
+}
+
+/// The transports' counters, as registered metrics.
+pub(super) fn counts(metrics: &Metrics) -> Counts {
+    Counts {
+        keepalives: metrics.keepalives.clone(),
+        certificate_loads: metrics.certificates.of(["loaded"]),
+        certificate_errors: metrics.certificates.of(["unusable"]),
+        open_tcp: metrics.flows_of("tcp"),
+        open_tls: metrics.flows_of("tls"),
+        closed: closed(metrics),
+        dropped: dropped(metrics),
+        refused: refused(metrics),
+    }
+}
+
+fn closed(metrics: &Metrics) -> Closed {
+    let of = |reason| metrics.flows_closed.of([reason]);
+    Closed {
+        peer: of("peer"),
+        framing: of("framing"),
+        idle: of("idle"),
+        slow_reader: of("slow-reader"),
+        transport: of("transport"),
+        local: of("local"),
+    }
+}
+
+fn dropped(metrics: &Metrics) -> Dropped {
+    let of = |place| metrics.dropped.of([place]);
+    Dropped {
+        oversize: of("oversize"),
+        garbage: of("garbage"),
+        input_queue: of("input-queue"),
+        flow_gone: of("send-flow-gone"),
+        write_queue: of("write-queue"),
+        datagram_send: of("datagram-send"),
+        unsent: of("unsent"),
+        pong_withheld: of("pong-withheld"),
+        datagram_ping: of("datagram-ping"),
+    }
+}
+
+fn refused(metrics: &Metrics) -> Refused {
+    let of = |reason| metrics.flows_refused.of([reason]);
+    Refused {
+        accept: of("accept"),
+        total: of("total"),
+        address: of("address"),
+        handshake: of("handshake"),
+        connect: of("connect"),
+    }
+}

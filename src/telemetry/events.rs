@@ -1,0 +1,191 @@
+//! The one place that maps an event to a metric and a log line.
+
+use std::time::Duration;
+
+use crate::proto::event::Drop;
+use crate::proto::push::{Pns, PushError};
+use crate::proto::{BindingKey, Event, Flow, FlowId};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::redact::Pii;
+
+impl Metrics {
+    /// Counts an event and writes its line.
+    pub fn record(&self, event: &Event) {
+        match event {
+            Event::Registered {
+                key,
+                aor,
+                flow,
+                expires,
+                is_new,
+            } => self.registered(*key, aor, flow, *expires, *is_new),
+            Event::Unregistered { key, aor } => self.left("left", *key, aor),
+            Event::Expired { key, aor } => self.left("expired", *key, aor),
+            Event::Asleep { key, aor } => self.left("asleep", *key, aor),
+            Event::NoPush { aor, reason } => {
+                self.no_push.of([reason.label()]).inc();
+                let (aor, reason) = (Pii(aor), reason.label());
+                tracing::info!(%aor, reason, "device cannot be woken");
+            }
+            Event::CallReceived {
+                call_id,
+                aor,
+                devices,
+                asleep,
+            } => {
+                self.calls.inc();
+                tracing::info!(%call_id, aor = %Pii(aor), devices, asleep, "call received");
+            }
+            Event::WakeStarted { call_id, key, pns } => {
+                let wake = wake(*key);
+                tracing::info!(%call_id, wake, provider = pns.label(), "device is being woken");
+            }
+            Event::PushAccepted {
+                pns,
+                notice,
+                after,
+                provider_id,
+            } => self.push_accepted(*pns, notice, *after, provider_id),
+            Event::PushFailed { pns, notice, error } => self.push_failed(*pns, notice, error),
+            Event::Woken {
+                call_id,
+                key,
+                after,
+            } => self.wake_ended("woken", call_id, *key, *after),
+            Event::WakeTimedOut {
+                call_id,
+                key,
+                after,
+            } => self.wake_ended("timeout", call_id, *key, *after),
+            Event::CallForwarded { call_id, key, flow } => {
+                let (wake, flow) = (wake(*key), Pii(flow_name(flow)));
+                tracing::info!(%call_id, wake, %flow, "call forwarded");
+            }
+            Event::CallAnswered {
+                call_id,
+                status,
+                after,
+            } => {
+                self.call_answers.of([status_class(*status)]).inc();
+                tracing::info!(%call_id, status, after_ms = ms(*after), "call answered");
+            }
+            Event::Rejected { reject, flow } => {
+                self.rejects.of([reject.label()]).inc();
+                let (reason, flow) = (reject.label(), flow.remote);
+                tracing::debug!(reason, %flow, "request refused");
+            }
+            Event::Dropped { place, flow } => self.drop_of(*place, flow.as_ref()),
+            Event::StoreFailed => tracing::warn!("a binding could not be made durable"),
+            Event::NodeResolved { node, hops } => self.node_resolved(*node, *hops),
+        }
+    }
+
+    fn registered(&self, key: BindingKey, aor: &str, flow: &Flow, expires: Duration, is_new: bool) {
+        let kind = if is_new { "new" } else { "refresh" };
+        self.registrations.of([kind]).inc();
+        let (wake, aor, transport) = (wake(key), Pii(aor), flow.transport.label());
+        let (flow, expires) = (Pii(flow.remote), expires.as_secs());
+        if is_new {
+            tracing::info!(%aor, wake, %flow, transport, expires, "device registered");
+        } else {
+            tracing::debug!(%aor, wake, %flow, transport, expires, "device registered again");
+        }
+    }
+
+    fn left(&self, kind: &'static str, key: BindingKey, aor: &str) {
+        self.registrations.of([kind]).inc();
+        tracing::info!(aor = %Pii(aor), wake = wake(key), kind, "device is not reachable");
+    }
+
+    fn push_accepted(&self, pns: Pns, notice: &'static str, after: Duration, id: &str) {
+        let provider = pns.label();
+        self.pushes.of([provider, notice, "accepted"]).inc();
+        self.push_seconds.observe(provider, after.as_secs_f64());
+        tracing::info!(provider, notice, after_ms = ms(after), id, "push accepted");
+    }
+
+    fn push_failed(&self, pns: Pns, notice: &'static str, error: &PushError) {
+        let (provider, outcome) = (pns.label(), error.label());
+        self.pushes.of([provider, notice, outcome]).inc();
+        match error {
+            // An operator must act, or will want to know.
+            PushError::BadCredentials { .. }
+            | PushError::NotConfigured { .. }
+            | PushError::Refused { .. }
+            | PushError::Throttled { .. }
+            | PushError::Unavailable { .. } => {
+                tracing::warn!(provider, notice, %error, "push failed");
+            }
+            PushError::Unregistered { .. } | PushError::WrongToken { .. } => {
+                tracing::info!(provider, notice, %error, "push failed");
+            }
+        }
+    }
+
+    fn wake_ended(&self, outcome: &'static str, call_id: &str, key: BindingKey, after: Duration) {
+        self.wake_seconds.observe(outcome, after.as_secs_f64());
+        let (wake, wake_ms) = (wake(key), ms(after));
+        tracing::info!(call_id, wake, wake_ms, outcome, "wake ended");
+    }
+
+    fn drop_of(&self, place: Drop, flow: Option<&FlowId>) {
+        let place = drop_label(place);
+        self.dropped.of([place]).inc();
+        let flow = flow.map(flow_name).unwrap_or_default();
+        tracing::debug!(place, flow, "dropped");
+    }
+
+    fn node_resolved(&self, node: u16, hops: usize) {
+        let addresses = i64::try_from(hops).unwrap_or(i64::MAX);
+        self.node_addresses
+            .get_or_create_owned(&[("node", node.to_string())])
+            .set(addresses);
+        if hops == 0 {
+            tracing::warn!(node, "upstream node has no address");
+        } else {
+            tracing::debug!(node, hops, "upstream node resolved");
+        }
+    }
+}
+
+/// The label of a status: its first digit.
+pub(crate) const fn status_class(status: u16) -> &'static str {
+    match status {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        600..700 => "6xx",
+        _ => "other",
+    }
+}
+
+const fn drop_label(place: Drop) -> &'static str {
+    match place {
+        Drop::StrayResponse => "stray-response",
+        Drop::ForgedResponse => "forged-response",
+        Drop::StrayAck => "stray-ack",
+        Drop::Malformed => "malformed",
+        Drop::NoVia => "no-via",
+        Drop::Stranger => "stranger",
+        Drop::NoNextVia => "no-next-via",
+        Drop::FlowGone => "flow-gone",
+    }
+}
+
+/// A device's name in logs: its binding's number says nothing about whose it is.
+fn wake(key: BindingKey) -> String {
+    format!("{:016x}", key.binding.0)
+}
+
+fn flow_name(flow: &FlowId) -> String {
+    match flow {
+        FlowId::Datagram { listener, remote } => format!("{}/{remote}", listener.0),
+        FlowId::Stream(id) => format!("{:x}", id.0),
+    }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
