@@ -17,5 +17,6 @@ mod rfc4475;
 mod rfc5118;
 mod rfc6026;
 mod rig;
+mod rsip;
 mod sequences;
 mod torture;
