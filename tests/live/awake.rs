@@ -15,7 +15,11 @@ on_every_path!(
     a_phone_that_rings_is_cancelled_when_the_time_is_up,
 );
 
-on_both_asterisks!(a_busy_agent_is_busy, a_phone_gives_up_its_call);
+on_both_asterisks!(
+    a_busy_agent_is_busy,
+    a_phone_gives_up_its_call,
+    a_phone_changes_its_call,
+);
 
 async fn an_awake_phone_is_called_and_asterisk_hangs_up(peers: Peers) {
     let stage = Stage::new(peers).await;
@@ -140,4 +144,27 @@ async fn a_phone_gives_up_its_call(peers: Peers) {
     assert_eq!(outgoing.cancel(&[]).await.expect("the INVITE ends"), 487);
     incoming.wait_cancel().await.expect("it stops ringing");
     assert_eq!((caller.invites(), callee.invites()), (0, 1));
+}
+
+/// Hold and the like: a re-INVITE from the phone that called, and from the one that was called.
+async fn a_phone_changes_its_call(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (agent, mut handset) = stage.agent(Keeps::One);
+    handset.wake().await;
+    stage.reachable(&agent).await;
+
+    let sdp = plain_sdp(handset.app().local_addr().ip());
+    let outgoing = handset.app().call("600", &sdp).await;
+    let mut outgoing = outgoing.expect("Asterisk lets it call");
+    outgoing.wait_answer().await.expect("the echo answers");
+    assert_eq!(outgoing.reinvite().await.expect("it is answered"), 200);
+    assert_eq!(outgoing.hangup().await.expect("the BYE is answered"), 200);
+
+    stage.asterisk.call(&agent, 9);
+    let mut incoming = handset.app().next_call().await.expect("it rings");
+    incoming.answer().await.expect("the ACK comes");
+    stage.talking(&agent).await;
+    assert_eq!(incoming.reinvite().await.expect("it is answered"), 200);
+    assert_eq!(incoming.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(handset.invites(), 1);
 }

@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
+use rouse::proto::sip::Method;
+use rouse::standin::call::plain_sdp;
+
 use crate::rig::asterisk::{Keeps, Version};
+use crate::rig::eventually;
 use crate::rig::rouse::Setup;
 use crate::rig::stage::{Peers, SOON, Stage};
 use crate::rig::wire::Wire;
@@ -14,7 +18,9 @@ mod chan_sip {
             chan_sip_asks_options_before_it_answers_the_register,
             chan_sip_cancels_without_route,
             chan_sip_acknowledges_a_failure_with_the_contact_of_the_ringing,
-            a_call_answered_elsewhere_says_so
+            a_call_answered_elsewhere_says_so,
+            a_notify_follows_the_register,
+            media_moves_to_the_phones_by_reinvite
         );
     }
 }
@@ -23,7 +29,9 @@ mod pjsip {
         tests!(TwentyTwo, Udp:
             pjsip_repeats_the_path_on_cancel_and_bye,
             rouse_announces_the_path_that_pjsip_would_refuse,
-            a_call_answered_elsewhere_says_so
+            a_call_answered_elsewhere_says_so,
+            a_notify_follows_the_register,
+            media_moves_to_the_phones_by_reinvite
         );
     }
 }
@@ -130,6 +138,51 @@ async fn a_call_answered_elsewhere_says_so(peers: Peers) {
         );
     }
     assert_eq!(answered.hangup().await.expect("the BYE is answered"), 200);
+}
+
+/// An empty mailbox is enough for it.
+async fn a_notify_follows_the_register(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (_, mut handset) = stage.agent(Keeps::One);
+    handset.wake().await;
+    let notify = eventually("the NOTIFY reaches the phone", SOON, async || {
+        let mut seen = handset.app().requests_seen().into_iter();
+        seen.find(|request| request.method() == Some(Method::Notify))
+    })
+    .await;
+    let call_id = String::from_utf8_lossy(notify.call_id().expect("it has one")).into_owned();
+    let answers = async || {
+        let wire = stage.dialog(&call_id);
+        let answer = wire.iter().find_map(Wire::status);
+        (answer == Some(200)).then_some(wire)
+    };
+    let wire = eventually("and its answer Asterisk", SOON, answers).await;
+    assert_eq!(sent(&wire, "NOTIFY").count(), 1, "it was answered at once");
+}
+
+/// Both legs get a re-INVITE right behind the ACK, and the one that stays one more before the BYE.
+async fn media_moves_to_the_phones_by_reinvite(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (_, mut caller) = stage.agent(Keeps::OneDirect);
+    let (agent, mut callee) = stage.agent(Keeps::OneDirect);
+    caller.wake().await;
+    callee.wake().await;
+    stage.reachable(&agent).await;
+
+    let sdp = plain_sdp(caller.app().local_addr().ip());
+    let outgoing = caller.app().call(&agent.user, &sdp).await;
+    let mut outgoing = outgoing.expect("it may call");
+    let mut incoming = callee.app().next_call().await.expect("it rings");
+    incoming.answer().await.expect("the ACK comes");
+    outgoing
+        .wait_answer()
+        .await
+        .expect("the caller is answered");
+    incoming.wait_reinvite().await.expect("the media moves");
+    outgoing.wait_reinvite().await.expect("the media moves");
+    assert_eq!(outgoing.hangup().await.expect("the BYE is answered"), 200);
+    incoming.wait_bye().await.expect("the caller has hung up");
+    assert_eq!((caller.invites(), callee.invites()), (0, 1));
 }
 
 async fn pjsip_repeats_the_path_on_cancel_and_bye(peers: Peers) {

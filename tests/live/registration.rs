@@ -47,6 +47,8 @@ async fn a_phone_registers_with_digest(peers: Peers) {
         "{contact}"
     );
     assert!(!contact.contains("pn-"), "{contact}");
+    // chan_sip would call it over TCP, whatever the REGISTER came over.
+    assert!(!contact.contains("transport=tcp"), "{contact}");
     let seen = stage
         .asterisk
         .wire(|message| message.text.contains(&handset.token));

@@ -23,6 +23,7 @@ on_both_asterisks!(
     a_dead_token_ends_the_call_at_once,
     a_sleeper_stays_reachable_for_qualify,
     a_phone_woken_once_is_woken_again,
+    a_phone_with_two_tokens_in_escapes_is_woken,
     a_user_that_rouse_does_not_know_is_refused,
 );
 
@@ -281,4 +282,31 @@ async fn a_user_that_rouse_does_not_know_is_refused(peers: Peers) {
     })
     .await;
     assert!(matches!(answer, 404 | 480), "{answer}");
+}
+
+/// Linphone's form: a token for calls and one for the rest, its colons escaped. The phone gets
+/// its contact back with the escapes that it sent.
+async fn a_phone_with_two_tokens_in_escapes_is_woken(peers: Peers) {
+    let peers = Peers {
+        phone: rouse::proto::Transport::Tls,
+        ..peers
+    };
+    let stage = Stage::new(peers).await;
+    let (agent, mut handset) = stage.agent(Keeps::One);
+    let token = &handset.token;
+    handset.config.push = Some(format!(
+        "pn-provider=apns;pn-prid={token}%3Avoip&{token}%3aremote;\
+         pn-param=ABCDE12345.com.example.app.voip&remote"
+    ));
+    let push = handset.config.push.clone().unwrap_or_default();
+    let registered = handset.wake().await;
+    assert!(
+        registered.contacts.concat().contains(&push),
+        "{:?}",
+        registered.contacts
+    );
+    let mut call = woken(&stage, &agent, &mut handset).await;
+    call.answer().await.expect("the ACK comes");
+    assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(handset.invites(), 1);
 }

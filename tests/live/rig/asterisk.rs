@@ -34,6 +34,8 @@ pub(crate) enum Keeps {
     Many,
     /// The same, with `support_path=yes`.
     Path,
+    /// One contact, and Asterisk lets the phones send their media to each other.
+    OneDirect,
 }
 
 /// An agent that only one test uses.
@@ -51,7 +53,7 @@ pub(crate) struct Asterisk {
     pub(crate) address: SocketAddr,
     program: PathBuf,
     home: PathBuf,
-    used: [AtomicU16; 3],
+    used: [AtomicU16; 4],
 }
 
 /// Numbers of each kind of agent.
@@ -243,7 +245,7 @@ impl Asterisk {
             address: SocketAddr::from((loopback::address(), 5060)),
             program,
             home,
-            used: [const { AtomicU16::new(0) }; 3],
+            used: [const { AtomicU16::new(0) }; 4],
         };
         asterisk.configure();
         asterisk.boot()?;
@@ -387,27 +389,35 @@ fn fetch(version: Version) -> Result<PathBuf, String> {
 }
 
 fn sip_agents() -> String {
-    [Keeps::One, Keeps::Many, Keeps::Path]
-        .iter()
-        .flat_map(|keeps| (1..=AGENTS).map(|number| Agent::new(Version::Sixteen, *keeps, number)))
-        .map(|Agent { user, password }| format!("[{user}](agent)\nsecret={password}\n"))
-        .collect()
+    [
+        (Keeps::One, "agent"),
+        (Keeps::Many, "agent"),
+        (Keeps::Path, "agent"),
+        (Keeps::OneDirect, "direct"),
+    ]
+    .iter()
+    .flat_map(|(keeps, kind)| (1..=AGENTS).map(move |number| (*keeps, kind, number)))
+    .map(|(keeps, kind, number)| {
+        let Agent { user, password } = Agent::new(Version::Sixteen, keeps, number);
+        format!("[{user}]({kind})\nsecret={password}\n")
+    })
+    .collect()
 }
 
 fn pjsip_agents() -> String {
     [
-        (Keeps::One, "one"),
-        (Keeps::Many, "many"),
-        (Keeps::Path, "path"),
+        (Keeps::One, "agent", "one"),
+        (Keeps::Many, "agent", "many"),
+        (Keeps::Path, "agent", "path"),
+        (Keeps::OneDirect, "direct", "one"),
     ]
     .iter()
-    .flat_map(|(keeps, aor)| {
-        (1..=AGENTS).map(move |number| (Agent::new(Version::TwentyTwo, *keeps, number), aor))
-    })
-    .map(|(Agent { user, password }, aor)| {
+    .flat_map(|(keeps, kind, aor)| (1..=AGENTS).map(move |number| (*keeps, kind, aor, number)))
+    .map(|(keeps, kind, aor, number)| {
+        let Agent { user, password } = Agent::new(Version::TwentyTwo, keeps, number);
         format!(
-            "[{user}](agent)\nauth={user}\naors={user}\n\
-                 [{user}](digest)\nusername={user}\npassword={password}\n[{user}]({aor})\n"
+            "[{user}]({kind})\nauth={user}\naors={user}\n\
+             [{user}](digest)\nusername={user}\npassword={password}\n[{user}]({aor})\n"
         )
     })
     .collect()

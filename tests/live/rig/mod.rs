@@ -13,14 +13,13 @@ pub(crate) mod sipp;
 pub(crate) mod stage;
 pub(crate) mod wire;
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Asks again and again until there is an answer.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+pub(crate) async fn eventually<T>(
     what: &str,
     patience: Duration,
-    mut ask: impl FnMut() -> F,
+    mut ask: impl AsyncFnMut() -> Option<T>,
 ) -> T {
     let begun = Instant::now();
     loop {
