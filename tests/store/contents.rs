@@ -3,11 +3,11 @@
 use rouse::io::store::{Loaded, Store, StoreConfig};
 use rouse::proto::StoreWrite;
 
-use crate::support::{FAR, NOW, Running, binding, contents, key};
+use crate::support::{FAR, NOW, Running, binding, contents, directory, key};
 
 #[test]
 fn a_binding_is_there_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().join("data/store");
     let (mut running, before) = Running::open(&path);
     assert!(before.is_empty());
@@ -18,7 +18,7 @@ fn a_binding_is_there_after_a_restart() {
 
 #[test]
 fn the_gateways_key_is_the_same_at_every_start() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let open = || Store::open(StoreConfig::new(directory.path())).unwrap();
     let first = open().gateway_key();
     assert_ne!(first, [0; 32]);
@@ -27,7 +27,7 @@ fn the_gateways_key_is_the_same_at_every_start() {
 
 #[test]
 fn an_extension_changes_the_times_alone_and_the_next_put_replaces_it() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let extend = |expires_unix| StoreWrite::Extend {
         key: key(1),
         expires_unix,
@@ -50,7 +50,7 @@ fn an_extension_changes_the_times_alone_and_the_next_put_replaces_it() {
 
 #[test]
 fn within_one_group_the_last_word_on_a_binding_counts() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (running, _) = Running::open(directory.path());
     let extend = |number, expires_unix| StoreWrite::Extend {
         key: key(number),
@@ -79,7 +79,7 @@ fn within_one_group_the_last_word_on_a_binding_counts() {
 
 #[test]
 fn an_expired_binding_is_dropped_at_start_and_stays_away() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (mut running, _) = Running::open(directory.path());
     let mut short = binding(1);
     short.expires_unix = NOW + 10;
@@ -109,7 +109,7 @@ fn an_expired_binding_is_dropped_at_start_and_stays_away() {
 
 #[test]
 fn a_removed_binding_stays_away() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (mut running, _) = Running::open(directory.path());
     assert!(running.put(binding(1)));
     assert!(running.write(StoreWrite::Extend {

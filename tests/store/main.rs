@@ -3,9 +3,15 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that fails shall stop where it fails"
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::explicit_write,
+    reason = "a test that fails shall stop where it fails, and measures real time"
 )]
 
 mod support;
 
 mod contents;
+mod crash;
+mod damage;
+mod refusal;

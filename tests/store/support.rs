@@ -18,8 +18,18 @@ use rouse::proto::{
 pub(crate) const FAR: u64 = 4_000_000_000;
 /// The time of the tests' starts.
 pub(crate) const NOW: u64 = 2_000_000_000;
+/// Bytes in memory with which tables are written all the time.
+pub(crate) const SMALL: u64 = 64 << 10;
 /// A token to search the files for.
 pub(crate) const TOKEN: &str = "0f744707bebcf74f9b7c25d48e3358945f6aa01da5ddb387462c7eaf61bbad78";
+
+/// An empty directory, in memory where the system has one: a process that is killed loses nothing
+/// that the kernel has, so a disk would prove no more and syncs slowly.
+pub(crate) fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
 
 /// A running store and what it reports.
 pub(crate) struct Running {

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use fjall::config::CompressionPolicy;
-use fjall::{Database as Fjall, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database as Fjall, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::io::store::error::StoreError;
 use crate::io::store::schema::{self, DecodeError, Extension, RawKey};
@@ -26,8 +26,6 @@ const SCHEMA: &[u8] = b"schema";
 /// In `meta`: a sealed record of no meaning, which only the right key opens.
 const CHECK: &[u8] = b"check";
 
-/// Written to disk as a table when it is so large; bounds memory and the journal's replay.
-const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Tables are read at start and by compaction only.
 const CACHE_BYTES: u64 = 8 << 20;
 /// Removals of one batch while expired bindings are swept.
@@ -56,7 +54,7 @@ pub(super) enum WriteError {
     /// It could not be synced: what the journal holds of it is unknown.
     #[error("sync the journal")]
     Sync(#[source] fjall::Error),
-    /// The system gave no randomness.
+    /// A record could not be sealed.
     #[error("seal a record")]
     Seal,
     /// The database is closed after an earlier failure.
@@ -86,12 +84,12 @@ pub(super) struct Database {
 
 impl Database {
     /// Makes an empty database in a directory that holds none.
-    pub(super) fn create(path: &Path, sealer: &Sealer) -> Result<(), StoreError> {
+    pub(super) fn create(path: &Path, memory: u64, sealer: &Sealer) -> Result<(), StoreError> {
         guarded(path, || {
-            let database = Self::open_files(path)?;
+            let database = Self::open_files(path, Some(memory))?;
             let check = sealer
                 .seal(CHECK, &mut Vec::new())
-                .ok_or_else(|| fjall::Error::Io(std::io::Error::other("no randomness")))?;
+                .ok_or_else(|| fjall::Error::Io(std::io::Error::other("cannot seal")))?;
             let mut batch = database.fjall.batch();
             batch.insert(&database.meta, SCHEMA, [schema::VERSION]);
             batch.insert(&database.meta, CHECK, check);
@@ -103,19 +101,27 @@ impl Database {
 
     /// Opens a database that was made by [`Database::create`].
     pub(super) fn open(path: &Path, key_file: &Path, sealer: &Sealer) -> Result<Self, StoreError> {
-        let database = guarded(path, || Self::open_files(path))?
+        let database = guarded(path, || Self::open_files(path, None))?
             .map_err(|error| StoreError::database(path, error))?;
         database.check(path, key_file, sealer)?;
         Ok(database)
     }
 
-    fn open_files(path: &Path) -> fjall::Result<Self> {
+    /// `memory` is for a new database, whose options fjall keeps.
+    fn open_files(path: &Path, memory: Option<u64>) -> fjall::Result<Self> {
         let fjall = Fjall::builder(path)
             .worker_threads(1)
             .cache_size(CACHE_BYTES)
             .manual_journal_persist(true)
+            .journal_compression(CompressionType::None)
             .open()?;
-        let keyspace = |name| fjall.keyspace(name, keyspace_options);
+        let keyspace = |name| match memory {
+            Some(memory) => fjall.keyspace(name, || keyspace_options(memory)),
+            None if fjall.keyspace_exists(name) => {
+                fjall.keyspace(name, KeyspaceCreateOptions::default)
+            }
+            None => Err(fjall::Error::Unrecoverable),
+        };
         Ok(Self {
             bindings: keyspace(BINDINGS)?,
             extensions: keyspace(EXTENSIONS)?,
@@ -203,7 +209,9 @@ impl Database {
                 batch.remove(&self.bindings, *key);
                 batch.remove(&self.extensions, *key);
             }
-            if let Err(error) = batch.commit() {
+            // Synced one by one: `journal` expects no group behind one that is torn.
+            let swept = batch.durability(Some(PersistMode::SyncAll)).commit();
+            if let Err(error) = swept {
                 tracing::warn!(%error, "expired bindings stay in the store");
                 return;
             }
@@ -261,10 +269,10 @@ impl WriteError {
     }
 }
 
-fn keyspace_options() -> KeyspaceCreateOptions {
+fn keyspace_options(memory: u64) -> KeyspaceCreateOptions {
     // Sealed records do not compress.
     KeyspaceCreateOptions::default()
-        .max_memtable_size(MEMTABLE_BYTES)
+        .max_memtable_size(memory)
         .manual_journal_persist(true)
         .data_block_compression_policy(CompressionPolicy::disabled())
 }

@@ -96,10 +96,12 @@ pub(super) fn io_error(error: fjall::Error) -> Result<io::Error, fjall::Error> {
     }
 }
 
-/// Whether an I/O error says that bytes are wrong, and not that the system refuses.
+/// Whether an I/O error says that bytes are wrong, and not that the system refuses: it did not come
+/// from the system, or it came because a file or an offset is not what another file says.
 fn is_decoding(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
-    )
+    error.raw_os_error().is_none()
+        || matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::NotFound
+        )
 }

@@ -5,17 +5,25 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::io::store::database::{Changes, Database, Loaded, WriteError};
 use crate::io::store::error::StoreError;
+use crate::io::store::journal;
 use crate::io::store::seal::{Keys, Sealer};
 use crate::proto::registration::binding::StoredBinding;
+
+/// How often the lock is tried, and the pause between.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The open directory.
 pub(super) struct Files {
     path: PathBuf,
     /// `None` after a failure, until it is opened again.
     database: Option<Database>,
+    /// What the kernel shows of the journal may not be on disk: see [`journal::rewrite`].
+    is_in_doubt: bool,
     sealer: Sealer,
     gateway_key: [u8; 32],
     /// Held as long as this lives, also while the database is closed.
@@ -24,7 +32,7 @@ pub(super) struct Files {
 
 impl Files {
     /// Opens the directory; makes what is missing at the first start.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, memory: u64) -> Result<Self, StoreError> {
         make_directory(path)?;
         let lock = lock(path)?;
         let data = path.join("db");
@@ -33,11 +41,12 @@ impl Files {
             .map_err(StoreError::io("look at", &data))?;
         let keys = Keys::load(&path.join("key"), is_new)?;
         if is_new {
-            create(path, &data, &keys.sealer)?;
+            create(path, &data, memory, &keys.sealer)?;
         }
         let mut files = Self {
             path: path.to_path_buf(),
             database: None,
+            is_in_doubt: false,
             sealer: keys.sealer,
             gateway_key: keys.gateway,
             _lock: lock,
@@ -67,9 +76,14 @@ impl Files {
         self.database.is_some()
     }
 
-    /// Opens the database again.
+    /// Opens the database, at first or again after a failure.
     pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
         let data = self.path.join("db");
+        if self.is_in_doubt {
+            journal::rewrite(&data).map_err(StoreError::io("write the journal anew in", &data))?;
+            self.is_in_doubt = false;
+        }
+        journal::repair(&data)?;
         self.database = Some(Database::open(&data, &self.path.join("key"), &self.sealer)?);
         Ok(())
     }
@@ -80,15 +94,18 @@ impl Files {
             return Err(WriteError::Closed);
         };
         let result = database.write(&self.sealer, changes);
-        if result.as_ref().is_err_and(|error| !error.is_harmless()) {
-            self.database = None;
+        if let Err(error) = &result {
+            self.is_in_doubt |= error.leaves_doubt();
+            if !error.is_harmless() {
+                self.database = None;
+            }
         }
         result
     }
 }
 
 /// A first start that is killed half-way leaves a draft, which the next one throws away.
-fn create(path: &Path, data: &Path, sealer: &Sealer) -> Result<(), StoreError> {
+fn create(path: &Path, data: &Path, memory: u64, sealer: &Sealer) -> Result<(), StoreError> {
     let draft = path.join("db.new");
     match fs::remove_dir_all(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -100,7 +117,7 @@ fn create(path: &Path, data: &Path, sealer: &Sealer) -> Result<(), StoreError> {
         .mode(0o700)
         .create(&draft)
         .map_err(StoreError::io("make", &draft))?;
-    Database::create(&draft, sealer)?;
+    Database::create(&draft, memory, sealer)?;
     fs::rename(&draft, data).map_err(StoreError::io("rename", &draft))?;
     File::open(path)
         .and_then(|directory| directory.sync_all())
@@ -115,6 +132,8 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::io("make the store's directory", path))
 }
 
+/// Takes the lock; a process that is just ending, or a child that it is just starting, may hold it
+/// for a moment.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let name = path.join("lock");
     let file = OpenOptions::new()
@@ -124,9 +143,12 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&name)
         .map_err(StoreError::io("write in the store's directory:", &name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.to_path_buf())),
-        Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &name)(error)),
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &name)(error)),
+        }
     }
+    Err(StoreError::Locked(path.to_path_buf()))
 }

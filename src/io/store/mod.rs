@@ -9,6 +9,7 @@
 mod database;
 mod error;
 mod files;
+mod journal;
 mod schema;
 mod seal;
 mod writer;
@@ -28,6 +29,9 @@ use crate::io::store::files::Files;
 use crate::io::store::writer::{Job, Writer};
 use crate::proto::registration::binding::StoredBinding;
 use crate::proto::{StoreTicket, StoreWrite};
+
+/// Bytes that are kept in memory before they become a table on disk: bounds the replay at start.
+const MEMORY: u64 = 16 << 20;
 
 /// Where the store is and how it groups.
 #[derive(Clone, Debug)]
@@ -93,7 +97,15 @@ impl Store {
     /// If the directory cannot be used, another process uses it, its key does not fit, or its data
     /// is damaged or of a newer version.
     pub fn open(config: StoreConfig) -> Result<OpenedStore, StoreError> {
-        let files = Files::open(&config.path)?;
+        Self::open_sized(config, MEMORY)
+    }
+
+    /// As [`Store::open`]; a new store keeps so many bytes in memory before it writes a table.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_sized(config: StoreConfig, memory: u64) -> Result<OpenedStore, StoreError> {
+        let files = Files::open(&config.path, memory)?;
         Ok(OpenedStore { config, files })
     }
 

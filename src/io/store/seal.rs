@@ -3,17 +3,19 @@
 //! `key` beside the database holds 32 random bytes, made at the first start, mode 0600. From it
 //! come the key that seals records and the gateway's own key (flow tokens, address hashes). A copy
 //! of the database without the file tells nothing of users, addresses and tokens.
-//! AES-256-GCM-SIV (RFC 8452): nonces are random, and a gateway writes more records in its life
-//! than a random 96-bit nonce under plain GCM allows.
+//! AES-256-GCM-SIV (RFC 8452): a nonce is a start that each run draws at random, plus a count; if
+//! two runs ever meet, this mode tells no more than that two records are equal.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
-use aws_lc_rs::rand;
+use rand::rngs::SysRng;
+use rand::{RngExt, TryRng};
 
 use crate::io::store::error::StoreError;
 use crate::io::store::schema::VERSION;
@@ -24,6 +26,9 @@ const KEY_BYTES: usize = 32;
 /// Seals and opens records.
 pub(super) struct Sealer {
     key: LessSafeKey,
+    /// The first nonce of this run.
+    nonce: u128,
+    sealed: AtomicU64,
 }
 
 /// What the key file gives.
@@ -70,6 +75,8 @@ impl Keys {
         Some(Self {
             sealer: Sealer {
                 key: LessSafeKey::new(key),
+                nonce: rand::rng().random(),
+                sealed: AtomicU64::new(0),
             },
             gateway,
         })
@@ -77,11 +84,11 @@ impl Keys {
 }
 
 impl Sealer {
-    /// Seals a record under its name: version, nonce, ciphertext, tag. `None` if the system has no
-    /// randomness.
+    /// Seals a record under its name: version, nonce, ciphertext, tag. `None` if it is too long.
     pub(super) fn seal(&self, name: &[u8], plain: &mut Vec<u8>) -> Option<Vec<u8>> {
-        let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).ok()?;
+        let count = self.sealed.fetch_add(1, Ordering::Relaxed);
+        let nonce = self.nonce.wrapping_add(count.into()).to_le_bytes();
+        let nonce = *nonce.first_chunk::<NONCE_LEN>()?;
         self.key
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
@@ -167,7 +174,9 @@ fn read_seed(path: &Path, file: fs::File) -> Result<[u8; KEY_BYTES], StoreError>
 /// Writes the file whole or not at all: a start that is killed here starts again from nothing.
 fn make_seed(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let mut seed = [0; KEY_BYTES];
-    rand::fill(&mut seed).map_err(|_| io::Error::other("the system has no randomness"))?;
+    SysRng
+        .try_fill_bytes(&mut seed)
+        .map_err(|_| io::Error::other("the system has no randomness"))?;
     let draft = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
