@@ -27,6 +27,8 @@ use crate::standin::push::{
     start, write_ca,
 };
 
+/// Streams that one connection may have open; Apple's own number.
+const MAX_STREAMS: u32 = 1000;
 /// The age at which Apple calls a token expired, in seconds.
 const TOKEN_AGE: u64 = 3600;
 /// The least time between two tokens of a key, in seconds.
@@ -45,6 +47,8 @@ pub struct ApnsStandinConfig {
     pub key_id: String,
     /// The team's bundle ids.
     pub topics: Vec<String>,
+    /// Streams that one connection may have open.
+    pub max_streams: u32,
     /// The clock that tokens are judged by.
     pub clock: WallClock,
 }
@@ -56,6 +60,7 @@ impl Default for ApnsStandinConfig {
             team_id: "ABCDE12345".to_owned(),
             key_id: "KEY1234567".to_owned(),
             topics: vec!["com.example.app".to_owned()],
+            max_streams: MAX_STREAMS,
             clock: WallClock::system(),
         }
     }
@@ -80,7 +85,7 @@ impl ApnsStandin {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let public =
             DecodingKey::from_ec_pem(key.public_key_pem().as_bytes()).map_err(io::Error::other)?;
-        let bind = config.bind;
+        let (bind, max_streams) = (config.bind, config.max_streams);
         let apple = Arc::new(Apple {
             config,
             public,
@@ -89,7 +94,7 @@ impl ApnsStandin {
             tokens: Mutex::default(),
         });
         Ok(Self {
-            running: start(Arc::clone(&apple), &authority, bind).await?,
+            running: start(Arc::clone(&apple), &authority, bind, max_streams).await?,
             apple,
             p8_pem: key.serialize_pem(),
             client_pem: authority.client_pem().map_err(io::Error::other)?,
@@ -196,6 +201,12 @@ impl ApnsStandin {
         self.apple.desk.requests()
     }
 
+    /// How many streams were open at once, at most.
+    #[must_use]
+    pub fn most_streams(&self) -> u64 {
+        self.apple.desk.most_streams()
+    }
+
     /// How many connections have come.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -272,6 +283,7 @@ impl Service for Apple {
                 self.serve(peer, &received, token);
                 Reply::Hangup
             }
+            Act::GoAwayBefore => Reply::GoAway,
             Act::DropBefore => Reply::Hangup,
             Act::Silence => Reply::Silence,
             Act::Reset(code) => Reply::Reset(code),

@@ -25,6 +25,8 @@ use crate::standin::push::{
     start, write_ca,
 };
 
+/// Streams that one connection may have open; Google's own number.
+const MAX_STREAMS: u32 = 100;
 /// The scripts' name for requests to the token endpoint.
 const TOKEN_ENDPOINT: &str = "/token";
 
@@ -39,6 +41,8 @@ pub struct FcmStandinConfig {
     pub client_email: String,
     /// How long a bearer is valid.
     pub bearer_lifetime: Duration,
+    /// Streams that one connection may have open.
+    pub max_streams: u32,
     /// The clock that assertions are judged by.
     pub clock: WallClock,
 }
@@ -50,6 +54,7 @@ impl Default for FcmStandinConfig {
             project: "my-project".to_owned(),
             client_email: "rouse@my-project.iam.gserviceaccount.com".to_owned(),
             bearer_lifetime: Duration::from_secs(3599),
+            max_streams: MAX_STREAMS,
             clock: WallClock::system(),
         }
     }
@@ -73,7 +78,7 @@ impl FcmStandin {
         let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).map_err(io::Error::other)?;
         let public =
             DecodingKey::from_rsa_pem(key.public_key_pem().as_bytes()).map_err(io::Error::other)?;
-        let bind = config.bind;
+        let (bind, max_streams) = (config.bind, config.max_streams);
         let google = Arc::new(Google {
             config,
             public,
@@ -84,7 +89,7 @@ impl FcmStandin {
             issued: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         });
-        let running = start(Arc::clone(&google), &authority, bind).await?;
+        let running = start(Arc::clone(&google), &authority, bind, max_streams).await?;
         let token_uri = format!("https://{}{TOKEN_ENDPOINT}", running.address);
         google.token_uri.lock().clone_from(&token_uri);
         let account = json!({
@@ -207,6 +212,12 @@ impl FcmStandin {
         self.google.desk.requests()
     }
 
+    /// How many streams were open at once, at most.
+    #[must_use]
+    pub fn most_streams(&self) -> u64 {
+        self.google.desk.most_streams()
+    }
+
     /// How many connections have come, those for bearers too.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -259,6 +270,7 @@ impl Service for Google {
                 self.serve(peer, &received, &body);
                 Reply::Hangup
             }
+            Act::GoAwayBefore => Reply::GoAway,
             Act::DropBefore => Reply::Hangup,
             Act::Silence => Reply::Silence,
             Act::Reset(code) => Reply::Reset(code),

@@ -24,6 +24,7 @@ mod leg;
 mod link;
 pub mod phone;
 pub mod push;
+mod push_frames;
 mod push_http1;
 mod recent;
 mod registrar;

@@ -27,8 +27,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-/// Streams that one connection may have open.
-const STREAMS: u32 = 1000;
+use crate::standin::push_frames::{Injected, Injector};
+
 /// Accepted pushes that are remembered; older ones are forgotten and counted.
 const REMEMBERED: usize = 65_536;
 /// Outcomes that may be scripted ahead.
@@ -71,6 +71,9 @@ pub enum Act {
     },
     /// Resets the stream with an error code (RFC 9113 §7).
     Reset(u32),
+    /// Says that this request and those that came after it on its connection were not processed
+    /// (GOAWAY); those before it are answered.
+    GoAwayBefore,
     /// Verifies and answers it, then takes no new streams on this connection: GOAWAY.
     GoAwayAfter,
     /// Hangs up without having looked at it.
@@ -213,8 +216,9 @@ pub(super) struct Desk {
     taken: Mutex<u64>,
     requests: AtomicU64,
     connections: AtomicU64,
-    /// Bytes of requests that came over TLS, headers not counted.
-    streams: AtomicU64,
+    /// Streams that are open on any connection, and the most that ever were.
+    open: AtomicU64,
+    most: AtomicU64,
 }
 
 #[derive(Default)]
@@ -232,7 +236,8 @@ impl Desk {
             taken: Mutex::new(0),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
-            streams: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            most: AtomicU64::new(0),
         }
     }
 
@@ -304,8 +309,28 @@ impl Desk {
         self.requests.load(Ordering::Relaxed)
     }
 
+    pub(super) fn most_streams(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// Counts a stream for as long as the guard lives.
+    fn open(&self) -> OpenStream<'_> {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(open, Ordering::Relaxed);
+        OpenStream(&self.open)
+    }
+
     pub(super) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that is counted.
+struct OpenStream<'d>(&'d AtomicU64);
+
+impl Drop for OpenStream<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -329,6 +354,7 @@ pub(super) struct Peer {
 pub(super) enum Reply {
     Answer(Response<Bytes>),
     AnswerThenGoAway(Response<Bytes>),
+    GoAway,
     Reset(u32),
     Hangup,
     Silence,
@@ -361,12 +387,13 @@ pub(super) async fn start<S: Service>(
     service: Arc<S>,
     authority: &Authority,
     bind: SocketAddr,
+    max_streams: u32,
 ) -> io::Result<Running> {
     let listener = TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
     let config = authority.server_config(&["localhost", "127.0.0.1", "::1", "push.test"])?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let task = tokio::spawn(listen(listener, acceptor, service));
+    let task = tokio::spawn(listen(listener, acceptor, service, max_streams));
     Ok(Running {
         address,
         ca_pem: authority.pem(),
@@ -374,7 +401,12 @@ pub(super) async fn start<S: Service>(
     })
 }
 
-async fn listen<S: Service>(listener: TcpListener, acceptor: TlsAcceptor, service: Arc<S>) {
+async fn listen<S: Service>(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    service: Arc<S>,
+    max_streams: u32,
+) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -384,7 +416,7 @@ async fn listen<S: Service>(listener: TcpListener, acceptor: TlsAcceptor, servic
         };
         let (acceptor, service) = (acceptor.clone(), Arc::clone(&service));
         connections.spawn(async move {
-            if let Err(error) = serve(stream, acceptor, service).await {
+            if let Err(error) = serve(stream, acceptor, service, max_streams).await {
                 tracing::debug!(%error, "stand-in connection ended");
             }
         });
@@ -393,7 +425,10 @@ async fn listen<S: Service>(listener: TcpListener, acceptor: TlsAcceptor, servic
 
 /// What a request's task asks of its connection.
 enum Order {
+    /// Take no new streams; answer those that are here.
     GoAway,
+    /// Streams above this one are not processed.
+    Refuse(u32),
     Hangup,
 }
 
@@ -401,6 +436,7 @@ async fn serve<S: Service>(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     service: Arc<S>,
+    max_streams: u32,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
@@ -413,9 +449,10 @@ async fn serve<S: Service>(
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return super::push_http1::serve(stream, peer, service).await;
     }
+    let injected = Injected::default();
     let mut connection = h2::server::Builder::new()
-        .max_concurrent_streams(STREAMS)
-        .handshake::<_, Bytes>(stream)
+        .max_concurrent_streams(max_streams)
+        .handshake::<_, Bytes>(Injector::new(stream, injected.clone()))
         .await?;
     let (orders, mut ordered) = mpsc::channel(16);
     let mut streams = JoinSet::new();
@@ -424,7 +461,6 @@ async fn serve<S: Service>(
             incoming = connection.accept() => {
                 let Some(incoming) = incoming else { break };
                 let (request, respond) = incoming?;
-                service.desk().streams.fetch_add(1, Ordering::Relaxed);
                 let (peer, service, orders) =
                     (Arc::clone(&peer), Arc::clone(&service), orders.clone());
                 streams.spawn(async move {
@@ -435,6 +471,7 @@ async fn serve<S: Service>(
                 while streams.try_join_next().is_some() {}
             }
             order = ordered.recv() => match order {
+                Some(Order::Refuse(last)) => injected.go_away(last),
                 Some(Order::GoAway) => connection.graceful_shutdown(),
                 Some(Order::Hangup) | None => return Ok(()),
             },
@@ -451,6 +488,8 @@ async fn exchange<S: Service>(
     mut respond: SendResponse<Bytes>,
     orders: &mpsc::Sender<Order>,
 ) -> Result<(), h2::Error> {
+    let _open = service.desk().open();
+    let stream_id = u32::from(respond.stream_id());
     let (parts, mut stream) = request.into_parts();
     let mut body = BytesMut::new();
     while let Some(data) = stream.data().await {
@@ -477,6 +516,8 @@ async fn exchange<S: Service>(
             respond.send_reset(code.into());
             None
         }
+        // A client's streams have odd numbers (RFC 9113 §5.1.1).
+        Reply::GoAway => Some(Order::Refuse(stream_id.saturating_sub(2))),
         Reply::Hangup => Some(Order::Hangup),
         Reply::Silence => std::future::pending().await,
     };

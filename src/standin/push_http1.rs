@@ -44,7 +44,7 @@ async fn answer<S: Service>(
     };
     match service.answer(peer, received).await {
         Reply::Answer(response) | Reply::AnswerThenGoAway(response) => Ok(response.map(Full::new)),
-        Reply::Reset(_) | Reply::Hangup => Err(Hangup),
+        Reply::Reset(_) | Reply::GoAway | Reply::Hangup => Err(Hangup),
         Reply::Silence => {
             std::future::pending::<Infallible>().await;
             Err(Hangup)

@@ -1,7 +1,13 @@
 //! The push clients against stand-ins for APNs and FCM, over real sockets.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests fail by panicking, and own sockets and tasks"
+)]
 
 mod apns;
 mod fcm;
 mod support;
+mod transport;

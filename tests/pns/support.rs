@@ -1,5 +1,6 @@
 //! What the tests push, and to whom.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rouse::config::{ApnsConfig, FcmConfig};
@@ -10,6 +11,8 @@ use rouse::proto::push::{
 use rouse::standin::apns::{ApnsStandin, ApnsStandinConfig};
 use rouse::standin::fcm::{FcmStandin, FcmStandinConfig};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 /// The stand-in's only app.
 pub(crate) const APP: &str = "com.example.app";
@@ -141,5 +144,50 @@ pub(crate) fn only_fcm(entry: FcmConfig) -> PnsConfig {
         apns: Vec::new(),
         fcm: vec![entry],
         gateway_id: "gw-test".to_owned(),
+    }
+}
+
+/// A TCP relay in front of a stand-in: it can be away, and it keeps what clients sent.
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    target: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    pub(crate) async fn start(target: SocketAddr) -> Self {
+        Self::bind(SocketAddr::from(([127, 0, 0, 1], 0)), target).await
+    }
+
+    async fn bind(address: SocketAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self {
+            address: listener.local_addr().unwrap(),
+            target,
+            task: tokio::spawn(relay(listener, target)),
+        }
+    }
+
+    /// Refuses connections and cuts those that are there.
+    pub(crate) async fn leave(&mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
+    }
+
+    /// Comes back at the same address.
+    pub(crate) async fn come_back(&mut self) {
+        *self = Self::bind(self.address, self.target).await;
+    }
+}
+
+async fn relay(listener: TcpListener, target: SocketAddr) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            let mut server = TcpStream::connect(target).await.unwrap();
+            // Either end may hang up in the middle: that is what a relay is for here.
+            drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+        });
     }
 }

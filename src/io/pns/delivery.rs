@@ -126,7 +126,7 @@ async fn attempts<P: Provider>(
                     error
                 }
                 Judgement::Again(error) => {
-                    provider.transport().retire(answer.connection);
+                    provider.transport().retire_if_seasoned(answer.connection);
                     if std::mem::replace(&mut tries.again, true) {
                         return Err(error);
                     }

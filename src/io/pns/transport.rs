@@ -38,6 +38,9 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 /// An unanswered PING for so long ends the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection this old may be the reason for a provider's failure.
+const SEASONED: Duration = Duration::from_secs(1);
+
 /// What a service wants of its connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Profile {
@@ -198,6 +201,16 @@ impl Transport {
     pub(super) fn retire(&self, number: u64) {
         let mut state = self.state.lock();
         if state.current.as_ref().is_some_and(|c| c.number == number) {
+            state.current = None;
+        }
+    }
+
+    /// As [`Transport::retire`], for a provider that fails on it; spares a connection that is new, or
+    /// a failing provider would see a connection for each push, which it takes for an attack.
+    pub(super) fn retire_if_seasoned(&self, number: u64) {
+        let mut state = self.state.lock();
+        let seasoned = |c: &Connection| c.number == number && c.born.elapsed() >= SEASONED;
+        if state.current.as_ref().is_some_and(seasoned) {
             state.current = None;
         }
     }
