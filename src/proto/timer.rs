@@ -62,6 +62,8 @@ pub enum ContextTimer {
     C(u16),
     /// A live flow gave no 1xx: push as well.
     Grace(u16),
+    /// A woken phone whose call is over need not come any more.
+    Late(u16),
     /// A pinged flow gave no answer: push.
     Probe(u16),
     /// Another push may be tried.

@@ -90,16 +90,118 @@ fn a_phone_that_never_wakes_gets_480_after_wake_timeout() {
 }
 
 #[test]
-fn a_cancel_while_the_phone_sleeps_is_487_at_once_and_the_late_phone_gets_no_call() {
+fn a_cancel_while_the_phone_sleeps_is_487_at_once_and_the_late_iphone_learns_that_the_call_is_over()
+{
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.receive(
+        pbx(),
+        beside("CANCEL", "1001", "c1", "Reason: Q.850;cause=16\n"),
+    );
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 487");
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.advance(Duration::from_secs(5));
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    let forwarded = world.expect("INVITE");
+    world.expect_nothing();
+    world.receive(tcp(2), response(&forwarded, "180 Ringing", ""));
+    let cancel = world.expect("CANCEL");
+    assert_eq!(cancel.header(HeaderName::Reason), "Q.850;cause=16");
+    world.receive(tcp(2), response(&cancel, "200 OK", ""));
+    world.receive(tcp(2), response(&forwarded, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
+fn a_late_phone_that_answers_a_call_that_is_over_is_hung_up() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
     world.accept_push();
     world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
-    world.expect("SIP/2.0 200");
-    world.expect("SIP/2.0 487");
-    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.sent.clear();
     world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    let forwarded = world.expect("INVITE");
+    world.receive(
+        tcp(2),
+        response(&forwarded, "200 OK", "Contact: <sip:1001@10.0.0.5:5060>\n"),
+    );
+    world.expect("ACK sip:1001@10.0.0.5:5060");
+    let bye = world.expect("BYE sip:1001@10.0.0.5:5060");
+    assert_eq!(bye.header(HeaderName::CSeq), "103 BYE");
+    world.receive(tcp(2), response(&bye, "200 OK", ""));
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
+fn a_late_phone_that_is_in_another_call_is_left_alone() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.accept_push();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.receive(pbx(), invite("1001", "c2"));
+    world.accept_push();
+    world.sent.clear();
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    let only = world.expect("INVITE");
+    assert_eq!(only.header(HeaderName::CallId), "c2");
+    world.expect_nothing();
+}
+
+#[test]
+fn a_phone_that_wakes_after_the_caller_was_told_480_learns_that_the_call_is_over() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.advance(Duration::from_secs(25));
+    world.expect("SIP/2.0 480");
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.advance(Duration::from_secs(2));
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    let forwarded = world.expect("INVITE");
+    world.receive(tcp(2), response(&forwarded, "180 Ringing", ""));
+    let cancel = world.expect("CANCEL");
+    assert!(cancel.header(HeaderName::Reason).contains("not-woken"));
+    world.receive(tcp(2), response(&cancel, "200 OK", ""));
+    world.receive(tcp(2), response(&forwarded, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.assert_quiet();
+}
+
+#[test]
+fn a_phone_that_comes_too_late_gets_nothing() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.accept_push();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.advance(Duration::from_secs(31));
+    world.sent.clear();
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
+fn an_android_phone_is_told_of_the_end_by_a_push_and_gets_no_late_call() {
+    let mut world = World::new();
+    let fcm = "pn-provider=fcm;pn-param=project;pn-prid=token:1";
+    world.register_for(tcp(1), "1001", fcm, INSTANCE, 600);
+    world.close(tcp(1));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    let push = world.accept_push();
+    assert!(matches!(push.notice, Notice::Cancel(_)));
+    world.sent.clear();
+    world.register_for(tcp(2), "1001", fcm, INSTANCE, 600);
     world.expect_nothing();
     world.assert_quiet();
 }

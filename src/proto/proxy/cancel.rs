@@ -3,7 +3,7 @@
 use crate::proto::Flow;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::best_response::{Best, better};
-use crate::proto::proxy::device::set_state;
+use crate::proto::proxy::branch::set_state;
 use crate::proto::proxy::response_context::{BranchState, Phase, ResponseContext};
 use crate::proto::proxy::{Proxy, stamp, validate};
 use crate::proto::reject::Reject;
@@ -66,13 +66,15 @@ impl Proxy {
             };
             let key = branch.device();
             match &branch.state {
-                BranchState::Final | BranchState::Cancelling { .. } => {}
+                BranchState::Final | BranchState::Late(_) | BranchState::Cancelling { .. } => {}
                 BranchState::Idle => set_state(context, index, BranchState::Final),
                 BranchState::Probing { .. } => self.finish_branch(fx, context, index),
                 BranchState::Waking { .. } => {
-                    self.finish_branch(fx, context, index);
                     if let (true, Some(key)) = (context.is_invite() && !context.is_in_dialog, key) {
                         self.push_cancel(fx, context, key);
+                        self.end_waking(fx, context, index, key, reasons);
+                    } else {
+                        self.finish_branch(fx, context, index);
                     }
                 }
                 BranchState::Calling(calling) if context.is_invite() => {
@@ -84,7 +86,14 @@ impl Proxy {
                         .for_each(|timer| fx.cancel(timer));
                     self.stop_waiting(fx, context, index);
                     self.transactions.cancel(fx, client, reasons);
-                    set_state(context, index, BranchState::Cancelling { client });
+                    set_state(
+                        context,
+                        index,
+                        BranchState::Cancelling {
+                            client,
+                            is_late: false,
+                        },
+                    );
                 }
                 BranchState::Calling(_) => self.finish_branch(fx, context, index),
             }

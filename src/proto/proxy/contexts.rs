@@ -4,6 +4,7 @@
 use slab::Slab;
 
 use crate::proto::proxy::response_context::ResponseContext;
+use crate::proto::push::wake::Waiter;
 
 /// The contexts.
 #[derive(Debug, Default)]
@@ -37,6 +38,17 @@ impl Contexts {
             return None;
         }
         slot.context.take()
+    }
+
+    /// Whether a branch is one of a call that still goes on; the context that somebody works on
+    /// does not count.
+    pub(super) fn is_live(&self, waiter: Waiter) -> bool {
+        let slot = self.slots.get((waiter.context & 0xffff_ffff) as usize);
+        let slot = slot.filter(|slot| u64::from(slot.generation) == waiter.context >> 32);
+        let context = slot.and_then(|slot| slot.context.as_ref());
+        context
+            .and_then(|context| context.branches.get(usize::from(waiter.branch)))
+            .is_some_and(|branch| !branch.has_answered())
     }
 
     /// Puts a context back.

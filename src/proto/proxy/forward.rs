@@ -156,6 +156,13 @@ impl Proxy {
         );
     }
 
+    /// A device takes part in a call.
+    pub(super) fn took_part(&mut self, fx: &Effects<'_>, key: BindingKey) {
+        if let Some(binding) = self.location.binding_mut(key) {
+            binding.last_call = Some(fx.now);
+        }
+    }
+
     /// Our Via value toward a leg.
     pub(super) fn via(&self, leg: &Leg, branch: &str, mark: u64) -> Option<String> {
         let listener = self.upstreams.listener_settings(leg.listener)?;

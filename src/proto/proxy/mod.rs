@@ -26,10 +26,13 @@ use crate::proto::{
 };
 
 mod best_response;
+mod bindings;
+mod branch;
 mod cancel;
 mod contexts;
 mod device;
 mod forward;
+mod late_wake;
 mod preprocess;
 mod qualify;
 mod register;
@@ -38,6 +41,7 @@ mod response_context;
 mod targets;
 mod upstream;
 mod validate;
+mod waking;
 
 use contexts::Contexts;
 use preprocess::Routes;
@@ -204,7 +208,7 @@ impl Proxy {
     ) {
         let outcome = match request.method() {
             Some(Method::Register) => self.register(fx, flow, &request, server),
-            Some(Method::Options) if routes.token.is_none() && source == Source::Stranger => {
+            Some(Method::Options) if self.is_ping(&request) => {
                 self.answer_options(fx, &flow, &request, server)
             }
             _ => self.proxy_request(fx, flow, &request, server, source, routes),
@@ -271,6 +275,7 @@ impl Proxy {
     pub(super) fn on_context_timer(&mut self, fx: &mut Effects<'_>, id: u64, timer: ContextTimer) {
         self.with_context(fx, id, |proxy, fx, context| match timer {
             ContextTimer::C(index) => proxy.on_timer_c(fx, context, index),
+            ContextTimer::Late(index) => proxy.finish_branch(fx, context, index),
             ContextTimer::Grace(index) => proxy.on_grace(fx, context, index),
             ContextTimer::Probe(index) => proxy.on_probe_silent(fx, context, index),
             ContextTimer::Retry(index) => proxy.on_retry(fx, context, index),

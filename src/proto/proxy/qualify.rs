@@ -24,9 +24,6 @@ impl Proxy {
         upstream: u16,
         token: Option<FlowToken>,
     ) -> Result<(), Reject> {
-        if token.is_none() && self.is_ping(request) {
-            return self.answer_options(fx, flow, request, server);
-        }
         let (aor, binding) = match self.called_agent(request, upstream, token) {
             Ok(called) => called,
             Err(Reject::UnknownAgent) => return Err(Reject::NoDevice),

@@ -4,9 +4,9 @@
 use crate::proto::effects::Effects;
 use crate::proto::event::Drop;
 use crate::proto::proxy::best_response::{Best, better};
-use crate::proto::proxy::device::{calling, set_state};
+use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{
-    BranchState, Kind, Leg, Phase, ResponseContext, Target,
+    Branch, BranchState, Kind, Leg, Phase, ResponseContext, Target,
 };
 use crate::proto::proxy::{Proxy, cancel};
 use crate::proto::registration::relay::contact_without_push;
@@ -134,7 +134,15 @@ impl Proxy {
             return;
         }
         self.absolve(context, index);
+        let branch = context.branches.get(usize::from(index));
+        let late = branch
+            .filter(|branch| branch.is_late())
+            .and_then(Branch::device);
         self.finish_branch(fx, context, index);
+        if let (Some(key), 200..=299) = (late, status) {
+            self.hang_up(fx, key, response);
+            return;
+        }
         if let Kind::Register(_) = context.kind {
             self.on_register_answered(fx, context, status, response);
             return;
@@ -328,7 +336,14 @@ impl Proxy {
         let (client, is_provisional) = (calling.client, calling.is_provisional);
         if is_provisional {
             self.transactions.cancel(fx, client, &[]);
-            set_state(context, index, BranchState::Cancelling { client });
+            set_state(
+                context,
+                index,
+                BranchState::Cancelling {
+                    client,
+                    is_late: false,
+                },
+            );
             context.best = Some(better(context.best.take(), Best::Local(Reject::NoAnswer)));
         } else {
             self.fail_branch(fx, context, index, Reject::NoAnswer);
@@ -350,7 +365,6 @@ impl Proxy {
 
     /// Answers for a context all of whose branches have ended, and lets it go.
     pub(super) fn settle(&mut self, fx: &mut Effects<'_>, mut context: Box<ResponseContext>) {
-        let is_done = |context: &ResponseContext| context.branches.iter().all(|b| b.is_final());
         if context.phase == Phase::Open {
             let is_waiting =
                 |state: &BranchState| !matches!(state, BranchState::Idle | BranchState::Final);
@@ -362,12 +376,17 @@ impl Proxy {
                 self.start_next_group(fx, &mut context);
             }
         }
-        if !is_done(&context) || self.awaits_store(&context) {
+        let has_answers = context.branches.iter().all(Branch::has_answered);
+        if !has_answers || self.awaits_store(&context) {
             self.contexts.put(context);
             return;
         }
         if context.phase != Phase::Answered {
             self.answer_best(fx, &mut context);
+        }
+        if !context.branches.iter().all(Branch::is_final) {
+            self.contexts.put(context);
+            return;
         }
         if context.is_invite() {
             self.servers.remove(&context.server);

@@ -4,6 +4,7 @@
 //! A branch toward a device goes Idle → (Probing | Waking | Calling) → Final; a device that comes
 //! back on another flow takes it from anywhere before Final to Calling again, but never while its
 //! INVITE is live on a flow that answers.
+//! A device that was pushed for a call that ended before it came is Late: see `late_wake`.
 //! Invariants: one branch per device; at most one live client transaction per branch; a context
 //! whose branches are all Final has answered.
 
@@ -137,9 +138,23 @@ pub(super) enum BranchState {
     Cancelling {
         /// The request's transaction.
         client: ClientId,
+        /// Whether the request went out only to be cancelled.
+        is_late: bool,
     },
+    /// The call is over, but a push has obliged its device to show it: when the device comes it
+    /// gets the INVITE and its CANCEL, so that it stops.
+    Late(Late),
     /// It has its final response.
     Final,
+}
+
+/// A call that is over, for a device that has yet to learn so.
+#[derive(Debug)]
+pub(super) struct Late {
+    /// Until when.
+    pub(super) timer: TimerKey,
+    /// The Reasons of its CANCEL.
+    pub(super) reasons: Vec<Vec<u8>>,
 }
 
 /// A request that is out.
@@ -199,9 +214,19 @@ impl Branch {
         }
     }
 
-    /// Whether it has its final response.
+    /// Whether nothing more comes of it.
     pub(super) const fn is_final(&self) -> bool {
         matches!(self.state, BranchState::Final)
+    }
+
+    /// Whether the request's answer need not wait for it.
+    pub(super) const fn has_answered(&self) -> bool {
+        matches!(self.state, BranchState::Final | BranchState::Late(_))
+    }
+
+    /// Whether its request went out only to be cancelled.
+    pub(super) const fn is_late(&self) -> bool {
+        matches!(self.state, BranchState::Cancelling { is_late: true, .. })
     }
 
     /// The device it is for.

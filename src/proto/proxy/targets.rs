@@ -217,12 +217,15 @@ impl Proxy {
 
     /// The upstream of the phone that sent a request outside a dialog.
     fn upstream_target(
-        &self,
+        &mut self,
         fx: &Effects<'_>,
         request: &Message,
         flow: &Flow,
     ) -> Result<Branch, Reject> {
         let caller = self.caller_on(request, flow.id).ok_or(Reject::Forbidden)?;
+        if request.method() == Some(Method::Invite) {
+            self.took_part(fx, caller);
+        }
         let upstream = self
             .location
             .agent(caller.aor)

@@ -59,6 +59,8 @@ pub struct Binding {
     pub last_heard: Option<Instant>,
     /// The Call-ID of its last REGISTER.
     pub call_id: Box<str>,
+    /// When it last took part in a call.
+    pub last_call: Option<Instant>,
     /// When it ends.
     pub expires: Instant,
     /// When it last registered, milliseconds since the Unix epoch.

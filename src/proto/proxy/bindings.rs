@@ -1,0 +1,201 @@
+//! What happens to bindings beside REGISTER: they come back from the store, lose their flow, end.
+//!
+//! Memory, store, transports' flows and the expiry timer change together here.
+
+use std::time::{Duration, Instant};
+
+use crate::proto::aor::Aor;
+use crate::proto::effects::Effects;
+use crate::proto::proxy::Proxy;
+use crate::proto::registration::binding::{Binding, StoredBinding};
+use crate::proto::registration::location::FlowChange;
+use crate::proto::timer::Timer;
+use crate::proto::{BindingKey, CloseReason, Event, FlowId, Output, StoreWrite};
+
+impl Proxy {
+    pub(super) fn put_binding(
+        &mut self,
+        fx: &mut Effects<'_>,
+        aor: &Aor,
+        upstream: u16,
+        mut binding: Binding,
+    ) -> BindingKey {
+        let key = BindingKey {
+            aor: aor.id(),
+            binding: binding.id,
+        };
+        let expires = binding.expires.saturating_duration_since(fx.now);
+        let flow = binding.last_flow;
+        binding.last_call = self.location.binding(key).and_then(|old| old.last_call);
+        binding.timer = Some(fx.timers.arm(binding.expires, Timer::Binding(key)));
+        let (old, changes) = self.location.put(aor, upstream, binding);
+        if let Some(timer) = old.as_ref().and_then(|old| old.timer) {
+            fx.cancel(timer);
+        }
+        report_flows(fx, &changes);
+        let is_new = old.is_none();
+        fx.event(Event::Registered {
+            key,
+            aor: aor.to_string().into(),
+            flow,
+            expires,
+            is_new,
+        });
+        key
+    }
+
+    /// Takes a binding out of memory.
+    pub(super) fn drop_binding(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        if let Some((_, binding, change)) = self.location.remove(key) {
+            if let Some(timer) = binding.timer {
+                fx.cancel(timer);
+            }
+            report_flows(fx, change.as_slice());
+        }
+    }
+
+    /// Takes a binding out of memory and out of the store.
+    pub(super) fn remove_binding(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        self.drop_binding(fx, key);
+        fx.output(Output::Store {
+            ticket: None,
+            write: StoreWrite::Remove(key),
+        });
+    }
+
+    /// A binding's time is over.
+    pub(super) fn on_expired(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        let Some(agent) = self.location.agent(key.aor) else {
+            return;
+        };
+        let aor = agent.aor.to_string().into();
+        self.remove_binding(fx, key);
+        fx.event(Event::Expired { key, aor });
+    }
+
+    /// A flow ended: a device that can be woken sleeps, another is gone.
+    pub(in crate::proto) fn on_flow_closed(
+        &mut self,
+        fx: &mut Effects<'_>,
+        flow: FlowId,
+        _reason: CloseReason,
+    ) {
+        for key in self.location.on_flow(flow) {
+            let Some(agent) = self.location.agent(key.aor) else {
+                continue;
+            };
+            let aor: Box<str> = agent.aor.to_string().into();
+            if agent
+                .binding(key.binding)
+                .is_some_and(|binding| binding.push.is_some())
+            {
+                let change = self.location.close_flow(key);
+                report_flows(fx, change.as_slice());
+                fx.event(Event::Asleep { key, aor });
+            } else {
+                self.remove_binding(fx, key);
+                fx.event(Event::Unregistered { key, aor });
+            }
+            for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
+                self.with_context(fx, waiter.context, |proxy, fx, context| {
+                    proxy.on_flow_gone(fx, context, waiter.branch, flow);
+                });
+            }
+        }
+    }
+
+    /// A binding that the store kept.
+    pub(in crate::proto) fn restore(&mut self, fx: &mut Effects<'_>, stored: StoredBinding) {
+        let key = stored.key;
+        let aor = Aor {
+            user: stored.user,
+            domain: stored.domain,
+        };
+        let upstream = self
+            .settings
+            .upstreams
+            .iter()
+            .position(|u| *u.name == *stored.upstream);
+        let upstream = upstream.and_then(|index| u16::try_from(index).ok());
+        let now_unix = fx.unix_ms / 1000;
+        let left = stored.expires_unix.saturating_sub(now_unix);
+        // A datagram flow may still be there; a connection is gone with the process that had it.
+        let is_flow_open = matches!(stored.flow.id, FlowId::Datagram { .. });
+        let is_reachable = is_flow_open || stored.push.is_some();
+        let (Some(upstream), true, true) =
+            (upstream, left > 0, is_reachable && aor.id() == key.aor)
+        else {
+            fx.output(Output::Store {
+                ticket: None,
+                write: StoreWrite::Remove(key),
+            });
+            return;
+        };
+        let binding = Binding {
+            id: key.binding,
+            q: q_of(&stored.contact),
+            contact: stored.contact,
+            instance: stored.instance,
+            reg_id: stored.reg_id,
+            push: stored.push.map(Box::new),
+            last_flow: stored.flow,
+            is_flow_open,
+            last_heard: None,
+            call_id: stored.call_id,
+            last_call: None,
+            expires: fx.now + Duration::from_secs(left),
+            registered_ms: stored.registered_ms,
+            timer: None,
+        };
+        self.put_binding(fx, &aor, upstream, binding);
+    }
+
+    /// A binding as the store keeps it.
+    pub(super) fn stored(&self, key: BindingKey) -> Option<StoredBinding> {
+        let agent = self.location.agent(key.aor)?;
+        Some(self.stored_of(&agent.aor, agent.upstream, agent.binding(key.binding)?))
+    }
+
+    pub(super) fn stored_of(&self, aor: &Aor, upstream: u16, binding: &Binding) -> StoredBinding {
+        let group = self.settings.upstreams.get(usize::from(upstream));
+        StoredBinding {
+            key: BindingKey {
+                aor: aor.id(),
+                binding: binding.id,
+            },
+            user: aor.user.clone(),
+            domain: aor.domain.clone(),
+            upstream: group.map_or_else(|| "".into(), |group| (*group.name).into()),
+            contact: binding.contact.clone(),
+            instance: binding.instance.clone(),
+            reg_id: binding.reg_id,
+            push: binding.push.as_deref().cloned(),
+            flow: binding.last_flow,
+            call_id: binding.call_id.clone(),
+            expires_unix: self.unix_seconds(binding.expires),
+            registered_ms: binding.registered_ms,
+        }
+    }
+
+    fn unix_seconds(&self, at: Instant) -> u64 {
+        let after = at.saturating_duration_since(self.anchor.instant);
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.anchor.unix_ms.saturating_add(ms) / 1000
+    }
+}
+
+/// Tells the transports which flows have agents.
+fn report_flows(fx: &mut Effects<'_>, changes: &[FlowChange]) {
+    for change in changes {
+        fx.output(match *change {
+            FlowChange::Bound(flow) => Output::FlowBound { flow },
+            FlowChange::Unbound(flow) => Output::FlowUnbound { flow },
+        });
+    }
+}
+
+fn q_of(contact: &[u8]) -> u16 {
+    crate::proto::sip::NameAddr::parse(contact).map_or(1000, |a| {
+        crate::proto::registration::relay::q_value(a.params.value("q"))
+    })
+}

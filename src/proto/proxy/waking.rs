@@ -1,0 +1,387 @@
+//! Waking a device for a call, and letting the call go on when the device has registered (RFC 8599
+//! §5.3, §5.6.2): what a push says, what its provider's verdict means for the call, and when the
+//! wait is over.
+
+use std::time::Duration;
+
+use crate::proto::effects::Effects;
+use crate::proto::proxy::Proxy;
+use crate::proto::proxy::best_response::{Best, better};
+use crate::proto::proxy::branch::set_state;
+use crate::proto::proxy::response_context::{BranchState, Leg, Phase, ResponseContext, Target};
+use crate::proto::proxy::{stamp, validate};
+use crate::proto::push::params::PushParams;
+use crate::proto::push::wake::Waiter;
+use crate::proto::push::{CallNotice, Notice, Pns, PushAccepted, PushError, PushId};
+use crate::proto::reject::Reject;
+use crate::proto::settings::HoldResponse;
+use crate::proto::sip::{Reply, unquote};
+use crate::proto::timer::{ContextTimer, Timer};
+use crate::proto::{BindingKey, Destination, Event, Output, StoreWrite};
+
+/// Longest text of a caller that a push carries, in characters.
+const LONGEST_CALLER: usize = 256;
+/// Shortest wait before a provider that failed is asked again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Proxy {
+    /// Wakes a device, and waits for it.
+    pub(super) fn wake(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+        key: BindingKey,
+    ) {
+        let timer = Timer::Context(context.id, ContextTimer::Wake(index));
+        let timer = fx.arm(self.settings.wake.timeout, timer);
+        set_state(context, index, BranchState::Waking { timer });
+        self.push_for(fx, context, index, key);
+        self.hold_response(fx, context);
+    }
+
+    /// Waits for a device that is in a dialog, without a push: it has lost its flow and is about
+    /// to come back.
+    pub(super) fn hold(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+        key: BindingKey,
+    ) {
+        // Shorter than Timer F of the sender (RFC 8599 §5.6.2 for requests other than INVITE).
+        let after = self.settings.wake.timeout.min(self.settings.timing.t1 * 20);
+        let timer = fx.arm(after, Timer::Context(context.id, ContextTimer::Wake(index)));
+        set_state(context, index, BranchState::Waking { timer });
+        self.wakes.wait(
+            fx,
+            key,
+            Waiter {
+                context: context.id,
+                branch: index,
+            },
+        );
+    }
+
+    pub(super) fn push_for(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &ResponseContext,
+        index: u16,
+        key: BindingKey,
+    ) {
+        let Some(params) = self.location.binding(key).and_then(|b| b.push.clone()) else {
+            return;
+        };
+        let lifetime = self.settings.wake.timeout;
+        let notice = self.call_notice(fx, context, key, lifetime);
+        let waiter = Waiter {
+            context: context.id,
+            branch: index,
+        };
+        if self.wakes.join(fx, key, waiter, &params, notice, lifetime) {
+            let call_id = context.call_id();
+            fx.event(Event::WakeStarted {
+                call_id,
+                key,
+                pns: params.pns,
+            });
+        }
+    }
+
+    fn call_notice(
+        &self,
+        fx: &Effects<'_>,
+        context: &ResponseContext,
+        key: BindingKey,
+        lifetime: Duration,
+    ) -> CallNotice {
+        let text = |bytes: &[u8]| -> Box<str> {
+            String::from_utf8_lossy(bytes)
+                .chars()
+                .take(LONGEST_CALLER)
+                .collect()
+        };
+        let from = context.request.from().ok();
+        let display = from
+            .as_ref()
+            .and_then(|from| from.display)
+            .unwrap_or_default();
+        let body = context.request.body();
+        let held = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let aor = self
+            .location
+            .agent(key.aor)
+            .map(|agent| agent.aor.to_string());
+        CallNotice {
+            call_id: context.call_id(),
+            from_uri: text(from.map_or(&[], |from| from.uri)),
+            display_name: text(&unquote(display)),
+            to: aor.unwrap_or_default().into(),
+            video: memchr::memmem::find(body, b"m=video").is_some(),
+            sent_at_ms: fx.unix_ms,
+            expires_at_ms: fx.unix_ms.saturating_add(held),
+        }
+    }
+
+    /// Tells the caller's side that a device is being woken, if it is configured to.
+    fn hold_response(&mut self, fx: &mut Effects<'_>, context: &ResponseContext) {
+        let (status, phrase) = match self.settings.wake.hold_response {
+            HoldResponse::None => return,
+            HoldResponse::Ringing => (180, "Ringing"),
+            HoldResponse::Queued => (182, "Queued"),
+        };
+        let mut reply = Reply::new(&context.request, status, phrase);
+        stamp(&mut reply, &context.flow, &context.request);
+        reply.to_tag(&validate::local_tag(&context.request));
+        let reply = reply.finish();
+        self.transactions.respond(fx, context.server, status, reply);
+    }
+
+    /// A device has registered: whoever waits for it, or sits on a dead flow of it, goes on.
+    pub(super) fn release(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        for sibling in self.location.same_device(key) {
+            let woken = self.wakes.answered(fx.now, sibling);
+            for waiter in self.by_device.get(&sibling).cloned().unwrap_or_default() {
+                let after = woken
+                    .as_ref()
+                    .filter(|(waiters, _)| waiters.contains(&waiter))
+                    .map(|(_, after)| *after);
+                self.with_context(fx, waiter.context, |proxy, fx, context| {
+                    if let Some(after) = after {
+                        fx.event(Event::Woken {
+                            call_id: context.call_id(),
+                            key,
+                            after,
+                        });
+                    }
+                    proxy.redispatch(fx, context, waiter.branch, key);
+                });
+            }
+        }
+    }
+
+    /// Sends the request on the device's newest flow, unless it is live where it was sent.
+    fn redispatch(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+        key: BindingKey,
+    ) {
+        let Some(flow) = self
+            .location
+            .binding(key)
+            .and_then(|binding| binding.flow())
+        else {
+            return;
+        };
+        let Some(branch) = context.branches.get(usize::from(index)) else {
+            return;
+        };
+        let is_due = match &branch.state {
+            BranchState::Probing { .. } | BranchState::Waking { .. } => true,
+            BranchState::Calling(calling) => {
+                !calling.is_provisional && calling.leg.to != Destination::Flow(flow.id)
+            }
+            BranchState::Late(_) => {
+                return self.on_late_device(fx, context, index, key, flow);
+            }
+            BranchState::Idle | BranchState::Cancelling { .. } | BranchState::Final => false,
+        };
+        let old = branch.device();
+        if !is_due || context.phase != Phase::Open {
+            // A live INVITE stays; what waited beside it for the device need not.
+            self.stop_waiting(fx, context, index);
+            return;
+        }
+        self.stop_branch(fx, context, index);
+        let waiter = Waiter {
+            context: context.id,
+            branch: index,
+        };
+        if let Some(branch) = context.branches.get_mut(usize::from(index))
+            && old != Some(key)
+        {
+            branch.target = Target::Device(key);
+        }
+        self.by_device.entry(key).or_default().push(waiter);
+        self.send(fx, context, index, Leg::over(flow));
+    }
+
+    /// A device was not woken in time.
+    pub(super) fn on_wake_timeout(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+    ) {
+        let Some(branch) = context.branches.get(usize::from(index)) else {
+            return;
+        };
+        let Some(key) = branch.device() else { return };
+        match &branch.state {
+            BranchState::Waking { .. } => {
+                let after = fx.now.saturating_duration_since(context.started);
+                fx.event(Event::WakeTimedOut {
+                    call_id: context.call_id(),
+                    key,
+                    after,
+                });
+                let best = Best::Local(Reject::NotWoken);
+                context.best = Some(better(context.best.take(), best));
+                let status = self.settings.wake.unreachable_status;
+                let reason = format!("SIP;cause={status};text=\"{}\"", Reject::NotWoken.label());
+                self.end_waking(fx, context, index, key, &[reason.as_bytes()]);
+            }
+            // The INVITE that is out has its own end.
+            BranchState::Calling(_) => self.stop_waiting(fx, context, index),
+            BranchState::Idle
+            | BranchState::Probing { .. }
+            | BranchState::Cancelling { .. }
+            | BranchState::Late(_)
+            | BranchState::Final => {}
+        }
+    }
+
+    /// A push service answered.
+    pub(in crate::proto) fn on_pushed(
+        &mut self,
+        fx: &mut Effects<'_>,
+        id: PushId,
+        verdict: Result<PushAccepted, PushError>,
+    ) {
+        let Some(sent) = self.wakes.take_push(id) else {
+            return;
+        };
+        let (pns, notice) = (sent.pns, sent.notice);
+        match verdict {
+            Ok(PushAccepted { provider_id }) => {
+                let after = fx.now.saturating_duration_since(sent.at);
+                fx.event(Event::PushAccepted {
+                    pns,
+                    notice,
+                    after,
+                    provider_id,
+                });
+            }
+            Err(error) => {
+                fx.event(Event::PushFailed {
+                    pns,
+                    notice,
+                    error: error.clone(),
+                });
+                if notice == "call" {
+                    self.on_push_failed(fx, sent.key, &error);
+                }
+            }
+        }
+    }
+
+    fn on_push_failed(&mut self, fx: &mut Effects<'_>, key: BindingKey, error: &PushError) {
+        let retry = match error {
+            PushError::Throttled { retry_after, .. } => Some(*retry_after),
+            PushError::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or(RETRY_AFTER)),
+            PushError::Unregistered { since_ms, .. } => {
+                let registered = self.location.binding(key).map_or(0, |b| b.registered_ms);
+                // A token that was registered after it died is another device's good word.
+                if since_ms.is_some_and(|since| since < registered) {
+                    Some(RETRY_AFTER)
+                } else {
+                    self.forget_token(fx, key);
+                    None
+                }
+            }
+            PushError::WrongToken { .. }
+            | PushError::BadCredentials { .. }
+            | PushError::Refused { .. }
+            | PushError::NotConfigured { .. } => None,
+        };
+        for (at, waiter) in self.wakes.waiters(key).into_iter().enumerate() {
+            self.with_context(fx, waiter.context, |proxy, fx, context| match retry {
+                Some(after) if at == 0 => {
+                    let timer = ContextTimer::Retry(waiter.branch);
+                    fx.arm(after.max(RETRY_AFTER), Timer::Context(context.id, timer));
+                }
+                Some(_) => {}
+                None => proxy.on_cannot_wake(fx, context, waiter.branch),
+            });
+        }
+    }
+
+    /// A device cannot be woken: a branch that only waits for it ends.
+    fn on_cannot_wake(&mut self, fx: &mut Effects<'_>, context: &mut ResponseContext, index: u16) {
+        let Some(branch) = context.branches.get(usize::from(index)) else {
+            return;
+        };
+        if is_waiting(&branch.state) {
+            self.fail_branch(fx, context, index, Reject::PushFailed);
+        } else {
+            self.stop_waiting(fx, context, index);
+        }
+    }
+
+    /// Another push may be tried, inside the call's time.
+    pub(super) fn on_retry(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+    ) {
+        let Some(branch) = context.branches.get(usize::from(index)) else {
+            return;
+        };
+        let (true, Some(key)) = (is_waiting(&branch.state), branch.device()) else {
+            return;
+        };
+        self.wakes.rearm(key);
+        self.push_for(fx, context, index, key);
+    }
+
+    /// A token is dead: its device cannot be woken any more, and without a flow it is gone.
+    fn forget_token(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        let Some(binding) = self.location.binding_mut(key) else {
+            return;
+        };
+        binding.push = None;
+        if binding.is_flow_open {
+            if let Some(stored) = self.stored(key) {
+                let write = StoreWrite::Put(Box::new(stored));
+                fx.output(Output::Store {
+                    ticket: None,
+                    write,
+                });
+            }
+        } else {
+            self.remove_binding(fx, key);
+        }
+    }
+
+    /// Tells an Android device that the call it is being woken for is over.
+    pub(super) fn push_cancel(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &ResponseContext,
+        key: BindingKey,
+    ) {
+        let params: Option<Box<PushParams>> = self
+            .location
+            .binding(key)
+            .and_then(|binding| binding.push.clone());
+        let Some(params) = params.filter(|params| params.pns == Pns::Fcm) else {
+            return;
+        };
+        let lifetime = self.settings.wake.timeout;
+        let notice = self.call_notice(fx, context, key, lifetime);
+        self.wakes
+            .push(fx, key, &params, Notice::Cancel(notice), lifetime);
+    }
+}
+
+/// Whether a branch state waits for its device.
+const fn is_waiting(state: &BranchState) -> bool {
+    matches!(
+        state,
+        BranchState::Probing { .. } | BranchState::Waking { .. }
+    )
+}
