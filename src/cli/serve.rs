@@ -3,9 +3,17 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::cli::holder::holder;
-use crate::cli::{ConfigArgs, Exit, load, output};
+use crate::cli::{ConfigArgs, Exit, fail, load, output, runtime};
+use crate::config::Config;
+use crate::io::transport::BindError;
 use crate::proto::Transport;
+use crate::proto::settings::Listener;
+use crate::server::{self, ServeError};
+use crate::telemetry;
 
 /// Starts the gateway.
 #[derive(Debug, clap::Args)]
@@ -20,11 +28,85 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    for warning in &config.warnings {
-        output::complain(warning);
+    if let Err(error) = telemetry::init(&config.log) {
+        return fail(&error.into());
     }
-    output::complain("the driver is still to come");
-    Exit::Failed
+    let served = runtime().and_then(|runtime| runtime.block_on(Box::pin(serve(config))));
+    match served {
+        Ok(()) => Exit::Done,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before the start, so that a signal during it is not lost.
+    let mut signals = Signals::new().context("cannot listen to signals")?;
+    let listeners = config.settings.listeners.clone();
+    let mut running = tokio::select! {
+        started = server::start(config) => started.map_err(explain)?,
+        name = signals.next() => {
+            output::line(format!("{name}: stopped before it had started"));
+            return Ok(());
+        }
+    };
+    for (listener, address) in listeners.iter().zip(running.addresses()) {
+        output::line(listening(listener, *address));
+    }
+    tokio::select! {
+        name = signals.next() => output::line(format!("{name}: stopping")),
+        () = running.shard_ended() => return Err(ServeError::ShardEnded.into()),
+    }
+    tokio::select! {
+        () = running.stop() => output::line("stopped"),
+        name = signals.next() => output::line(format!("{name} again: not waiting any longer")),
+    }
+    Ok(())
+}
+
+/// The signals that ask us to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+fn listening(listener: &Listener, address: SocketAddr) -> String {
+    let port = match listener.advertise_port {
+        0 => address.port(),
+        port => port,
+    };
+    let (label, host) = (listener.transport.label(), &listener.advertise_host);
+    format!("listening on {label} {address}, known as {host}:{port}")
+}
+
+fn explain(error: ServeError) -> anyhow::Error {
+    match error {
+        ServeError::Bind(BindError::Listen {
+            transport,
+            address,
+            error,
+        }) => anyhow::Error::msg(cannot_listen(transport, address, &error)),
+        ServeError::Bind(_)
+        | ServeError::Store(_)
+        | ServeError::Push(_)
+        | ServeError::Resolver(_)
+        | ServeError::ShardEnded => error.into(),
+    }
 }
 
 /// Says in one sentence why an address cannot be listened on, and what to do.
