@@ -5,6 +5,8 @@
 //! redacted at INFO and above ([`redact::Pii`]). Raw SIP goes to the target `sip::wire` at TRACE and
 //! nowhere else.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::TryInitError;
@@ -34,9 +36,11 @@ pub enum LogError {
 pub fn init(config: &LogConfig) -> Result<(), LogError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let filter = EnvFilter::try_new(&config.filter)?;
+    // The store's engine tells its own story at INFO; whoever wants it names it in the filter.
+    let filter = EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{}", config.filter))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => lines.finish().try_init()?,

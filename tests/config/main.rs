@@ -11,6 +11,8 @@
     reason = "a test crate: what cannot be done must stop the test"
 )]
 
+mod program;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
