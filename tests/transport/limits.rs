@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use rouse::io::transport::TransportLimits;
-use rouse::proto::Input;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -72,7 +71,7 @@ async fn a_registered_phone_may_sleep_on_its_connection() {
 }
 
 #[tokio::test]
-async fn one_address_gets_so_many_connections() {
+async fn one_address_gets_so_many_connections_without_an_agent() {
     let mut rig = rig(TransportLimits {
         connections_per_address: 1,
         ..TransportLimits::default()
@@ -83,8 +82,13 @@ async fn one_address_gets_so_many_connections() {
     let mut second = TcpStream::connect(rig.addresses[0]).await.unwrap();
     assert_eq!(read_to_end(&mut second).await, b"");
     assert_eq!(rig.counts.refused.address.get(), 1);
+    // A phone that has registered does not count: many share the address of their office.
     first.write_all(OPTIONS.as_bytes()).await.unwrap();
-    assert!(matches!(rig.input().await, Input::Message { .. }));
+    let (flow, _) = rig.message().await;
+    assert!(rig.network.bind_flow(flow.id, 0));
+    let mut third = TcpStream::connect(rig.addresses[0]).await.unwrap();
+    third.write_all(OPTIONS.as_bytes()).await.unwrap();
+    rig.message().await;
 }
 
 #[tokio::test]

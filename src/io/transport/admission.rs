@@ -1,6 +1,7 @@
 //! How many connections there may be, in all and from one address.
 //!
-//! An IPv6 client owns a /64, so that is what counts as one address there. Upstream's addresses
+//! Of one address only connections without a registered agent count: an office of phones behind one
+//! address registers and is out of the count, a flood never registers. An IPv6 client owns a /64, so that is what counts as one address there. Upstream's addresses
 //! are exempt from the limit per address: Asterisk is one.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,12 +22,15 @@ pub(super) struct Admission {
     exempt: Vec<IpNet>,
 }
 
-/// A place among the connections, given back when it is dropped.
+/// A place among all connections, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Place(Arc<Admission>);
+
+/// A share of what one address may hold open, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
     admission: Arc<Admission>,
-    /// `None`: exempt.
-    address: Option<IpAddr>,
+    client: IpAddr,
 }
 
 /// Why there is no place.
@@ -47,43 +51,52 @@ impl Admission {
         }
     }
 
-    /// Takes a place; `make_room` is asked for one when there is none in all.
+    /// Takes a place and a share (`None`: exempt); `make_room` is asked for a place when there is
+    /// none.
     pub(super) fn admit(
         self: &Arc<Self>,
         ip: IpAddr,
         make_room: impl FnOnce() -> bool,
-    ) -> Result<Place, Full> {
-        let address = (!self.exempt.iter().any(|net| net.contains(&ip))).then(|| client(ip));
-        if let Some(address) = address {
-            let mut open = self.per_address.entry(address).or_default();
-            if *open >= self.address_limit {
-                return Err(Full::Address);
-            }
-            *open += 1;
-        }
-        let before = self.total.fetch_add(1, Ordering::Relaxed);
-        // From here on an early return gives back what was taken.
-        let place = Place {
-            admission: Arc::clone(self),
-            address,
+    ) -> Result<(Place, Option<Share>), Full> {
+        let share = if self.exempt.iter().any(|net| net.contains(&ip)) {
+            None
+        } else {
+            Some(self.share(client(ip)).ok_or(Full::Address)?)
         };
+        let before = self.total.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(self));
         if before >= self.total_limit && !make_room() {
             return Err(Full::Total);
         }
-        Ok(place)
+        Ok((place, share))
+    }
+
+    fn share(self: &Arc<Self>, client: IpAddr) -> Option<Share> {
+        let mut open = self.per_address.entry(client).or_default();
+        if *open >= self.address_limit {
+            return None;
+        }
+        *open += 1;
+        Some(Share {
+            admission: Arc::clone(self),
+            client,
+        })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.admission.total.fetch_sub(1, Ordering::Relaxed);
-        if let Some(address) = self.address {
-            let per_address = &self.admission.per_address;
-            if let Some(mut open) = per_address.get_mut(&address) {
-                *open = open.saturating_sub(1);
-            }
-            per_address.remove_if(&address, |_, open| *open == 0);
+        self.0.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let per_address = &self.admission.per_address;
+        if let Some(mut open) = per_address.get_mut(&self.client) {
+            *open = open.saturating_sub(1);
         }
+        per_address.remove_if(&self.client, |_, open| *open == 0);
     }
 }
 
@@ -109,11 +122,11 @@ mod tests {
         let admission = admission(10, 1);
         let phone: IpAddr = "192.0.2.1".parse().unwrap();
         let pbx: IpAddr = "10.0.0.1".parse().unwrap();
-        let place = admission.admit(phone, || false).unwrap();
+        let (_place, share) = admission.admit(phone, || false).unwrap();
         assert_eq!(admission.admit(phone, || false).err(), Some(Full::Address));
         let _first = admission.admit(pbx, || false).unwrap();
         let _second = admission.admit(pbx, || false).unwrap();
-        drop(place);
+        drop(share);
         assert!(admission.admit(phone, || false).is_ok());
         assert_eq!(admission.per_address.len(), 0);
     }

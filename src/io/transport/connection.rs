@@ -11,6 +11,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::io::transport::admission::Share;
 use crate::proto::shard::bit;
 use crate::proto::transaction::ClientId;
 use crate::proto::{CloseReason, Flow};
@@ -83,13 +84,15 @@ struct Outbox {
     bytes: usize,
     standing: Standing,
     is_closed: bool,
+    /// Its share of what its address may hold open, until an agent registers over it.
+    share: Option<Share>,
     /// A ping of ours is unanswered.
     pinged: bool,
     waker: Option<Waker>,
 }
 
 impl Connection {
-    pub(super) const fn new(flow: Flow, is_hop: bool, limit: usize) -> Self {
+    pub(super) const fn new(flow: Flow, is_hop: bool, limit: usize, share: Option<Share>) -> Self {
         Self {
             flow,
             is_hop,
@@ -101,6 +104,7 @@ impl Connection {
                 bytes: 0,
                 standing: Standing::Open,
                 is_closed: false,
+                share,
                 pinged: false,
                 waker: None,
             }),
@@ -149,11 +153,14 @@ impl Connection {
 
     /// Adds a shard; false if the connection has ended and nobody will tell the shard.
     pub(super) fn bind(&self, shard: u16) -> bool {
-        let outbox = self.outbox.lock();
+        let mut outbox = self.outbox.lock();
         if outbox.is_closed {
             return false;
         }
         self.bound.fetch_or(bit(shard), Ordering::Relaxed);
+        let share = outbox.share.take();
+        drop(outbox);
+        drop(share);
         true
     }
 
@@ -197,6 +204,7 @@ impl Connection {
     pub(super) fn shut(&self) -> Remains {
         let mut outbox = self.outbox.lock();
         outbox.is_closed = true;
+        outbox.share = None;
         Remains {
             queue: std::mem::take(&mut outbox.queue),
             bound: self.bound.swap(0, Ordering::Relaxed),
@@ -224,7 +232,7 @@ mod tests {
             remote: SocketAddr::from(([192, 0, 2, 1], 1)),
             transport: Transport::Tcp,
         };
-        Connection::new(flow, false, 10)
+        Connection::new(flow, false, 10, None)
     }
 
     #[test]

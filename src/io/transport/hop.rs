@@ -25,8 +25,14 @@ pub(super) async fn run(network: Arc<Network>, hop: Hop, connection: Arc<Connect
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
     match opened {
-        Ok(Opened::Plain(stream)) => network.run(stream, Arc::clone(&connection)).await,
-        Ok(Opened::Tls(stream)) => network.run(stream, Arc::clone(&connection)).await,
+        Ok(Opened::Plain(stream)) => {
+            let task = network.task(stream, Arc::clone(&connection));
+            network.run(task).await;
+        }
+        Ok(Opened::Tls(stream)) => {
+            let task = network.task(stream, Arc::clone(&connection));
+            network.run(task).await;
+        }
         Err(error) => {
             network.counts().refused.connect.inc();
             let (address, transport) = (hop.address, hop.transport.label());

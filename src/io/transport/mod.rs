@@ -56,7 +56,7 @@ pub struct TransportConfig {
 pub struct TransportLimits {
     /// Connections that others may hold open, in all.
     pub connections: usize,
-    /// From one address (IPv6: one /64).
+    /// From one address (IPv6: one /64), without a registered agent.
     pub connections_per_address: usize,
     /// Networks without a limit per address: upstream's.
     pub exempt: Vec<IpNet>,

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use crate::io::clock::Clock;
-use crate::io::transport::admission::Admission;
+use crate::io::transport::admission::{Admission, Share};
 use crate::io::transport::connection::{Connection, Report, SendError};
 use crate::io::transport::counts::Counts;
 use crate::io::transport::inlet::Inlet;
@@ -223,30 +223,37 @@ impl Network {
         FlowId::Stream(ConnectionId(self.next.fetch_add(1, Ordering::Relaxed)))
     }
 
-    pub(super) fn connection(&self, flow: Flow, is_hop: bool) -> Arc<Connection> {
-        let limit = if is_hop {
-            self.limits.hop_write_queue
-        } else {
-            self.limits.write_queue
-        };
-        Arc::new(Connection::new(flow, is_hop, limit))
+    /// A connection that somebody opened to us.
+    pub(super) fn inbound(&self, flow: Flow, share: Option<Share>) -> Arc<Connection> {
+        let limit = self.limits.write_queue;
+        Arc::new(Connection::new(flow, false, limit, share))
+    }
+
+    /// Makes the task of an open connection. Boxed: a future that owned the stream would hold room
+    /// for it once per call on the way, for as long as the connection lives.
+    pub(super) fn task<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        connection: Arc<Connection>,
+    ) -> Box<StreamTask<S>> {
+        let (inlet, limits) = (Arc::clone(&self.inlet), Arc::clone(&self.limits));
+        let task = StreamTask::new(stream, connection, inlet, limits, self.frames);
+        Box::new(task)
     }
 
     /// Runs a connection from its first byte to its end.
     pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: S,
-        connection: Arc<Connection>,
+        mut task: Box<StreamTask<S>>,
     ) {
+        let connection = Arc::clone(task.connection());
         let flow = connection.flow;
         let FlowId::Stream(id) = flow.id else {
             return;
         };
-        self.connections.insert(id, Arc::clone(&connection));
+        self.connections.insert(id, connection);
         self.running.send_modify(|running| *running += 1);
         self.counts().open(flow.transport).inc();
-        let (inlet, limits) = (Arc::clone(&self.inlet), Arc::clone(&self.limits));
-        let task = StreamTask::new(stream, connection, inlet, limits, self.frames);
         let reason = task.run().await;
         tracing::debug!(?id, ?reason, "connection closed");
         self.connections.remove(&id);
@@ -326,12 +333,12 @@ impl Network {
                 if sent != Err(SendError::FlowGone) {
                     return sent;
                 }
-                let connection = self.connection(self.hop_flow(hop), true);
+                let connection = self.outbound(hop);
                 entry.insert(Arc::clone(&connection));
                 connection
             }
             Entry::Vacant(entry) => {
-                let connection = self.connection(self.hop_flow(hop), true);
+                let connection = self.outbound(hop);
                 Arc::clone(&entry.insert(connection))
             }
         };
@@ -340,9 +347,9 @@ impl Network {
         sent
     }
 
-    /// The flow of a connection to a hop. Its listener is the one that stands for us: of the same
+    /// A connection that we are about to open to a hop. Its listener is the one that stands for us: of the same
     /// transport and address family if there is one.
-    fn hop_flow(&self, hop: &Hop) -> Flow {
+    fn outbound(&self, hop: &Hop) -> Arc<Connection> {
         let find = |family: bool| {
             self.listeners.iter().position(|(transport, address)| {
                 *transport == hop.transport
@@ -350,11 +357,13 @@ impl Network {
             })
         };
         let listener = find(true).or_else(|| find(false)).unwrap_or_default();
-        Flow {
+        let flow = Flow {
             id: self.next_flow(),
             listener: ListenerId(u16::try_from(listener).unwrap_or_default()),
             remote: hop.address,
             transport: hop.transport,
-        }
+        };
+        let limit = self.limits.hop_write_queue;
+        Arc::new(Connection::new(flow, true, limit, None))
     }
 }

@@ -109,8 +109,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         }
     }
 
+    pub(super) const fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     /// Runs the connection to its end, tells whom it concerns, and returns why it ended.
-    pub(super) async fn run(mut self) -> CloseReason {
+    pub(super) async fn run(&mut self) -> CloseReason {
         let reason = self.pump().await;
         let remains = self.connection.shut();
         let unsent = self.writing.drain(..).chain(remains.queue);

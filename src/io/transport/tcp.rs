@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::io::transport::admission::{Full, Place};
+use crate::io::transport::connection::Connection;
 use crate::io::transport::tls::TlsServer;
 use crate::io::transport::{Network, socket};
 use crate::proto::{Flow, ListenerId, Transport};
@@ -44,8 +46,8 @@ fn admit(network: &Arc<Network>, listener: &StreamListener, stream: TcpStream, r
     let admitted = network
         .admission
         .admit(remote.ip(), || network.evict_stranger());
-    let place = match admitted {
-        Ok(place) => place,
+    let (place, share) = match admitted {
+        Ok(admitted) => admitted,
         Err(Full::Address) => {
             refused.address.inc();
             return;
@@ -61,26 +63,39 @@ fn admit(network: &Arc<Network>, listener: &StreamListener, stream: TcpStream, r
         remote,
         transport: listener.transport,
     };
-    tokio::spawn(serve(Arc::clone(network), stream, flow, place));
-}
-
-async fn serve(network: Arc<Network>, stream: TcpStream, flow: Flow, _place: Place) {
     if let Err(error) = socket::prepare(&stream) {
         tracing::debug!(%error, "connection ended before it began");
-        network.counts().refused.accept.inc();
+        refused.accept.inc();
         return;
     }
+    let network = Arc::clone(network);
     match (flow.transport, &network.tls) {
         (Transport::Tls | Transport::Wss, Some(tls)) => {
-            if let Some(stream) = handshake(&network, tls, stream).await {
-                network.run(stream, network.connection(flow, false)).await;
-            }
+            let tls = Arc::clone(tls);
+            tokio::spawn(async move {
+                if let Some(stream) = handshake(&network, &tls, stream).await {
+                    serve(&network, stream, network.inbound(flow, share), place);
+                }
+            });
         }
         (Transport::Tls | Transport::Wss, None)
         | (Transport::Tcp | Transport::Udp | Transport::Ws, _) => {
-            network.run(stream, network.connection(flow, false)).await;
+            serve(&network, stream, network.inbound(flow, share), place);
         }
     }
+}
+
+/// Starts the connection's task: its own, so that the room that the handshake took is free again.
+fn serve<S>(network: &Arc<Network>, stream: S, connection: Arc<Connection>, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let task = network.task(stream, connection);
+    let network = Arc::clone(network);
+    tokio::spawn(async move {
+        network.run(task).await;
+        drop(place);
+    });
 }
 
 async fn handshake(

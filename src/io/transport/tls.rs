@@ -56,6 +56,8 @@ pub(super) struct TlsServer {
     /// One for the life of the process: a new certificate does not end old tickets.
     ticketer: Arc<dyn ProducesTickets>,
     config: ArcSwap<ServerConfig>,
+    /// The files as they were just before the first load.
+    first: [Option<(SystemTime, u64)>; 2],
 }
 
 impl std::fmt::Debug for TlsServer {
@@ -69,8 +71,10 @@ impl std::fmt::Debug for TlsServer {
 impl TlsServer {
     pub(super) fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        let first = stamps(&files);
         let config = server_config(&files, &ticketer)?;
         Ok(Self {
+            first,
             files,
             ticketer,
             config: ArcSwap::from(config),
@@ -83,11 +87,13 @@ impl TlsServer {
 
     /// Looks at the files for ever and loads them when they have changed.
     pub(super) async fn watch(self: Arc<Self>, every: Duration, counts: Counts) {
-        let mut last = self.stamp().await;
+        let mut last = self.first;
+        let mut is_broken = false;
         loop {
             tokio::time::sleep(every).await;
-            let stamp = self.stamp().await;
-            if stamp == last {
+            let stamp = stamps(&self.files);
+            let has_changed = stamp != last;
+            if !has_changed && !is_broken {
                 continue;
             }
             last = stamp;
@@ -95,22 +101,21 @@ impl TlsServer {
             match server_config(&self.files, &self.ticketer) {
                 Ok(config) => {
                     self.config.store(config);
+                    is_broken = false;
                     counts.certificate_loads.inc();
                     tracing::info!(%certificate, "certificate loaded again");
                 }
                 Err(error) => {
-                    counts.certificate_errors.inc();
-                    tracing::warn!(%certificate, %error, "changed certificate is not usable");
+                    // Tried again each time: the files may have been caught half written, within
+                    // one tick of the file system's clock. Said once.
+                    is_broken = true;
+                    if has_changed {
+                        counts.certificate_errors.inc();
+                        tracing::warn!(%certificate, %error, "changed certificate is not usable");
+                    }
                 }
             }
         }
-    }
-
-    async fn stamp(&self) -> [Option<(SystemTime, u64)>; 2] {
-        [
-            stamp(&self.files.certificate).await,
-            stamp(&self.files.key).await,
-        ]
     }
 }
 
@@ -204,8 +209,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-async fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    // A file that is being replaced is missing for a moment: that is a change like any other.
-    let metadata = tokio::fs::metadata(path).await.ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+fn stamps(files: &TlsFiles) -> [Option<(SystemTime, u64)>; 2] {
+    [&files.certificate, &files.key].map(|path| {
+        // A file that is being replaced is missing for a moment: a change like any other.
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    })
 }
