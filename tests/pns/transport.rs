@@ -225,7 +225,7 @@ async fn what_cannot_be_used_is_refused_at_start_with_its_name_and_cure() {
 async fn no_key_token_or_number_is_printed_at_any_level() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("rouse=trace")
+        .with_env_filter("trace")
         .with_writer({
             let log = log.clone();
             move || log.clone()
