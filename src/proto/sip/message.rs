@@ -208,11 +208,10 @@ impl Message {
     /// Call-ID.
     pub fn call_id(&self) -> Result<&[u8], ParseError> {
         let value = self.needed(HeaderName::CallId)?;
-        let bad = value.iter().position(|&byte| byte <= b' ' || byte == 0x7f);
-        match bad {
-            None if !value.is_empty() => Ok(value),
-            at => Err(self.at(value, ParseError::value(at.unwrap_or_default()))),
+        if value.is_empty() || scan::has(value, |byte| byte <= b' ' || byte == 0x7f) {
+            return Err(self.at(value, ParseError::value(0)));
         }
+        Ok(value)
     }
 
     /// CSeq.
@@ -310,4 +309,92 @@ fn leading_lines(raw: &[u8]) -> usize {
         rest = more;
     }
     raw.len() - rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INVITE: &str = "INVITE sip:bob@h SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=1, SIP/2.0/UDP b\r\n\
+        v: SIP/2.0/TCP c\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:bob@h>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\
+        X-One: 1\r\nRequire: path,\r\n Outbound\r\nExpires: 4294967296\r\n\r\nbody";
+
+    fn parse(text: &str) -> Result<Message, ParseError> {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn everything_is_found() {
+        let message = parse(INVITE).unwrap();
+        assert_eq!(message.method(), Some(Method::Invite));
+        assert_eq!(message.request_uri(), Some(&b"sip:bob@h"[..]));
+        assert_eq!((message.status(), message.reason()), (None, None));
+        assert_eq!(message.values(HeaderName::Via).count(), 3);
+        assert_eq!(message.header_named("x-oNE"), Some(&b"1"[..]));
+        assert_eq!(message.header_named("V"), message.header(HeaderName::Via));
+        assert_eq!(message.header(HeaderName::Other), None);
+        assert!(message.lists(HeaderName::Require, "outbound"));
+        assert!(!message.lists(HeaderName::Require, "out"));
+        assert_eq!(message.body(), b"body");
+        assert_eq!(message.content_length(), None);
+        assert_eq!(message.headers().count(), 9);
+    }
+
+    #[test]
+    fn an_error_says_where_it_is() {
+        let message = parse(INVITE).unwrap();
+        let error = message.expires().unwrap_err();
+        assert_eq!(error.kind, ParseErrorKind::Value);
+        assert!(INVITE[error.offset..].starts_with("4294967296"));
+        let bad = INVITE.replace("X-One:", "X One:");
+        let error = parse(&bad).unwrap_err();
+        assert!(bad[error.offset..].starts_with("X One:"));
+        let error = parse(&format!("\r\n\r\n{bad}")).unwrap_err();
+        assert!(bad[error.offset - 4..].starts_with("X One:"));
+    }
+
+    #[test]
+    fn a_request_that_does_not_parse_can_be_answered_if_its_headers_are_there() {
+        for (from, to) in [
+            ("X-One:", "X One:"),
+            ("X-One: 1", "l: 1\r\nl: 2"),
+            ("X-One: 1", "X-One\0: 1"),
+            ("X-One: 1\r\n", "X-One: 1\n"),
+            ("X-One: 1\r\n", "X-One: 1\r"),
+            (" SIP/2.0\r\n", " HTTP/1.1\r\n"),
+            ("\r\n\r\nbody", "\r\nCut"),
+            ("INVITE sip:bob@h SIP/2.0\r\n", "INVITE sip:bob@h SIP/2.0\n"),
+        ] {
+            let bad = INVITE.replacen(from, to, 1);
+            assert!(parse(&bad).is_err(), "{from:?} {to:?}");
+            let salvaged = Message::salvage(Bytes::from(bad)).unwrap();
+            assert_eq!(salvaged.method(), Some(Method::Invite));
+            assert_eq!(salvaged.to().unwrap().uri, b"sip:bob@h");
+        }
+        for hopeless in [
+            INVITE.replace("Call-ID", "Call ID"),
+            INVITE.replace("To: <sip:bob@h>", "To: <sip:bob@h>\rX"),
+            INVITE.replace("INVITE sip:bob@h SIP/2.0", "SIP/2.0 20 OK"),
+            INVITE.replace("INVITE sip", "\x16\x03 sip"),
+            String::new(),
+        ] {
+            assert!(Message::salvage(Bytes::from(hopeless)).is_none());
+        }
+    }
+
+    #[test]
+    fn work_is_linear_in_the_bytes() {
+        const MANY: usize = 1 << 16;
+        for unit in [
+            "\"", "<", ",", ";", "a,", "\\", "<,", "\r\n ,", "%", ":", "@", "[", "=", "\r\n a",
+        ] {
+            let value = unit.repeat(MANY / unit.len());
+            let text = format!("OPTIONS sip:h SIP/2.0\r\nVia: {value}\r\nContact: {value}\r\n\r\n");
+            let Ok(message) = parse(&text) else { continue };
+            assert!(message.validate().is_err());
+            assert!(message.values(HeaderName::Via).count() <= MANY);
+            assert!(message.contacts().count() <= MANY);
+            assert!(message.top_via().is_err());
+        }
+    }
 }

@@ -69,9 +69,7 @@ impl<'m> Params<'m> {
                         Some([b'"', ..]) => {
                             value.is_some_and(|value| scan::quoted_len(value) == Some(value.len()))
                         }
-                        Some(value) => {
-                            !value.is_empty() && !value.iter().any(|&byte| scan::is_space(byte))
-                        }
+                        Some(value) => !value.is_empty() && !scan::has(value, scan::is_space),
                     }
             })
     }

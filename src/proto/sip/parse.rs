@@ -135,7 +135,8 @@ impl Index {
 
     fn push(&mut self, line: Line) {
         let at = u16::try_from(self.lines.len()).unwrap_or(NONE);
-        if let Some(first) = self.first.get_mut(line.name as usize) {
+        let first = self.first.get_mut(line.name as usize);
+        if let Some(first) = first.filter(|_| line.name != HeaderName::Other) {
             if *first == NONE {
                 *first = at;
             } else {
@@ -222,11 +223,16 @@ fn line_end(raw: &[u8], at: usize) -> Result<(usize, usize), ParseError> {
     }
 }
 
-/// The same with the lines that continue it.
+/// The same with the lines that continue it. One of white space only is in the grammar, but others
+/// may take it for the empty line that ends the headers.
 fn whole_line(raw: &[u8], at: usize) -> Result<(usize, usize), ParseError> {
     let mut found = line_end(raw, at)?;
     while let Some(b' ' | b'\t') = raw.get(found.1) {
-        found = line_end(raw, found.1)?;
+        let from = found.1;
+        found = line_end(raw, from)?;
+        if scan::trim(scan::cut(raw, from, found.0)).is_empty() {
+            return Err(ParseError::new(ParseErrorKind::Header, from));
+        }
     }
     Ok(found)
 }
@@ -357,4 +363,140 @@ fn content_length(
 /// A position in a message of at most `u32::MAX` bytes.
 fn short(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(text: &[u8]) -> Result<usize, ParseErrorKind> {
+        head(text, MAX_HEADERS, Strictness::Strict)
+            .map(|index| index.lines.len())
+            .map_err(|error| error.kind)
+    }
+
+    fn with(line: &[u8]) -> Vec<u8> {
+        [b"OPTIONS sip:h SIP/2.0\r\n", line, b"\r\nTo: x\r\n\r\n"].concat()
+    }
+
+    #[test]
+    fn line_ends_are_crlf_and_nothing_else() {
+        assert_eq!(kind(&with(b"A: b\r\n c")), Ok(2));
+        for bad in [
+            &b"A: b\nB: c"[..],
+            b"A: b\rB: c",
+            b"A: b\r\r",
+            b"A: b\n",
+            b"A: b\n c",
+            b"A: b\r\n \r\nB: c",
+            b" A: b",
+        ] {
+            assert_eq!(kind(&with(bad)), Err(ParseErrorKind::Header), "{bad:?}");
+        }
+        for cut in [
+            &b""[..],
+            b"OPTIONS sip:h SIP/2.0",
+            b"OPTIONS sip:h SIP/2.0\r\nA: b\r\n",
+        ] {
+            assert_eq!(kind(cut), Err(ParseErrorKind::Truncated), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_tokens_of_at_most_255_bytes() {
+        let name = |len: usize| with(&[&vec![b'n'; len][..], b": v"].concat());
+        assert_eq!(kind(&name(255)), Ok(2));
+        assert_eq!(kind(&name(256)), Err(ParseErrorKind::HeaderName));
+        for bad in [
+            &b"no colon"[..],
+            b": v",
+            b"a b: v",
+            b"a\0: v",
+            b"Via\0: v",
+            b"a\x0b: v",
+            b"\xc3\xa9: v",
+            b"Vi\xd0\xb0: v",
+            b"a\r\n : v",
+            b"(a): v",
+        ] {
+            assert_eq!(kind(&with(bad)), Err(ParseErrorKind::Header), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn white_space_before_a_colon_is_remembered() {
+        for line in [&b"Via : v"[..], b"v\t:v", b"X-Other  :v"] {
+            let index = head(&with(line), MAX_HEADERS, Strictness::Strict).unwrap();
+            assert!(index.has_spaced_colon);
+        }
+        let index = head(&with(b"Via: v"), MAX_HEADERS, Strictness::Strict).unwrap();
+        assert!(!index.has_spaced_colon);
+    }
+
+    #[test]
+    fn header_lines_are_counted() {
+        let mut text = b"OPTIONS sip:h SIP/2.0\r\n".to_vec();
+        text.extend_from_slice(&b"A: b\r\n".repeat(MAX_HEADERS));
+        assert_eq!(kind(&[&text[..], b"\r\n"].concat()), Ok(MAX_HEADERS));
+        assert_eq!(
+            kind(&[&text[..], b"A: b\r\n\r\n"].concat()),
+            Err(ParseErrorKind::TooManyHeaders)
+        );
+    }
+
+    #[test]
+    fn lengths_are_digits_given_once() {
+        for good in [
+            "Content-Length: 0",
+            "l:4294967295",
+            "CONTENT-LENGTH :\r\n 007",
+        ] {
+            assert_eq!(kind(&with(good.as_bytes())), Ok(2), "{good}");
+        }
+        for bad in [
+            "-1",
+            "+0",
+            "0x0",
+            "1e3",
+            "",
+            "4294967296",
+            "18446744073709551616",
+            "1 2",
+            "1,1",
+            "1;a",
+            "0\r\nl: 0",
+            "1\r\nContent-Length : 2",
+        ] {
+            let line = format!("Content-Length: {bad}");
+            let found = kind(&with(line.as_bytes()));
+            assert_eq!(found, Err(ParseErrorKind::ContentLength), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_one_of_sips() {
+        let line = |line: &str| kind(format!("{line}\r\n\r\n").as_bytes());
+        for good in [
+            "FOO-bar x:y SIP/2.0",
+            "OPTIONS  sip:h  sip/2.0 ",
+            "OPTIONS sip:h SIP/7.0",
+            "SIP/2.0 200 OK",
+            "sip/2.0 200",
+        ] {
+            assert_eq!(line(good), Ok(0), "{good}");
+        }
+        for bad in [
+            "GET / HTTP/1.1",
+            "OPTIONS sip:h",
+            "OPTIONS SIP/2.0",
+            "(OPTIONS) sip:h SIP/2.0",
+            " OPTIONS sip:h SIP/2.0",
+            "SIP/2.0 2000 OK",
+            "SIP/2.0",
+            "SIP/2.0  200 OK",
+            "",
+        ] {
+            assert_eq!(line(bad), Err(ParseErrorKind::StartLine), "{bad}");
+        }
+    }
 }

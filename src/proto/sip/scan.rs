@@ -40,6 +40,11 @@ pub(super) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
+/// Whether a byte is such. Without an early exit, so that many bytes are looked at at a time.
+pub(super) fn has(value: &[u8], is_such: impl Fn(u8) -> bool) -> bool {
+    value.iter().fold(false, |has, &byte| has | is_such(byte))
+}
+
 /// The value without linear white space around it.
 pub(super) const fn trim(mut value: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = value {

@@ -54,8 +54,9 @@ impl<'m> Uri<'m> {
     /// Parses a URI. One whose scheme we do not know has only that scheme and its bytes.
     pub fn parse(raw: &'m [u8]) -> Result<Self, ParseError> {
         let raw = scan::trim(raw);
-        if let Some(bad) = raw.iter().position(|&byte| is_excluded(byte)) {
-            return Err(ParseError::value(bad));
+        if scan::has(raw, is_excluded) {
+            let bad = raw.iter().position(|&byte| is_excluded(byte));
+            return Err(ParseError::value(bad.unwrap_or_default()));
         }
         let colon = memchr(b':', raw).ok_or(ParseError::value(0))?;
         let (scheme, rest) = scan::split(raw, colon);
@@ -202,17 +203,33 @@ impl<'m> Host<'m> {
 
     fn name(value: &'m [u8]) -> Option<Self> {
         // Underscores are outside the grammar, but names in the field have them.
-        let is_name = !value.is_empty()
-            && value
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        let is_other =
+            |byte: u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        let is_name = !value.is_empty() && !scan::has(value, is_other);
         is_name.then_some(Self::Name(value))
     }
 }
 
-/// An address as text.
+/// Four numbers with dots between them, without leading zeros.
 fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
-    std::str::from_utf8(value).ok()?.parse().ok()
+    let mut octets = [0_u8; 4];
+    let mut rest = value;
+    for (at, octet) in octets.iter_mut().enumerate() {
+        if at > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
+        let is_zero = rest.first() == Some(&b'0');
+        let mut digits = 0;
+        while let [digit @ b'0'..=b'9', more @ ..] = rest {
+            *octet = octet.checked_mul(10)?.checked_add(digit - b'0')?;
+            digits += 1;
+            rest = more;
+        }
+        if digits == 0 || (is_zero && digits > 1) {
+            return None;
+        }
+    }
+    rest.is_empty().then(|| octets.into())
 }
 
 /// An IPv6 address as text, without brackets. RFC 5118 §4.10: what the grammar of RFC 3261 yields
@@ -283,6 +300,28 @@ mod tests {
         assert_eq!(uri.port, None);
         assert_eq!(parse("sip:u@[2001:db8::10]:5070").port, Some(5070));
         assert!(Uri::parse(b"sip:2001:db8::10").is_err());
+    }
+
+    #[test]
+    fn ipv4_addresses_are_those_of_the_standard_library() {
+        for text in [
+            "1.2.3.4",
+            "0.0.0.0",
+            "255.255.255.255",
+            "256.1.1.1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "01.2.3.4",
+            "1.2.3.",
+            ".1.2.3",
+            "1..2.3",
+            "1.2.3.04",
+            "1.2.3.1000",
+            "1.2.3.4 ",
+            "",
+        ] {
+            assert_eq!(ipv4(text.as_bytes()), text.parse().ok(), "{text}");
+        }
     }
 
     #[test]
