@@ -10,7 +10,9 @@ use crate::config::{self, Config};
 
 mod certs;
 mod check;
+pub mod demo;
 mod holder;
+mod ladder;
 mod output;
 mod reach;
 mod serve;
@@ -34,6 +36,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Make certificates for development: a CA, and a server certificate that it signs.
     Certs(certs::CertsArgs),
+    /// Play a call to a sleeping phone, with stand-ins for Asterisk, the push service and the phone.
+    Demo(demo::DemoArgs),
 }
 
 /// Which configuration file.
@@ -90,6 +94,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
+        Command::Demo(arguments) => play(arguments),
     };
     exit.into()
 }
@@ -103,6 +108,16 @@ fn load(path: &Path) -> Result<Config, Exit> {
         output::complain(format!("{count} mistake{s} in the configuration"));
         Exit::Configuration
     })
+}
+
+/// Plays the demo.
+fn play(arguments: demo::DemoArgs) -> Exit {
+    let played = runtime().and_then(|runtime| runtime.block_on(demo::run(arguments)));
+    match played {
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::Failed,
+        Err(error) => fail(&error),
+    }
 }
 
 /// Prints an error with its causes on one line.

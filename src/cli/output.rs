@@ -11,6 +11,12 @@ pub(super) fn line(text: impl Display) {
     writeln!(io::stdout().lock(), "{text}").ok();
 }
 
+/// Says on standard error how far something is.
+pub(super) fn progress(text: impl Display) {
+    // dropped: nobody reads it any more.
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
 /// Prints a complaint; each of its lines begins with `rouse: `.
 pub(super) fn complain(text: impl Display) {
     let mut stderr = io::stderr().lock();

@@ -21,9 +21,18 @@ pub struct TimelineEvent {
 
 /// A shared list of events; clones write into the same list.
 #[derive(Clone, Debug)]
-pub struct Timeline {
+pub struct Timeline(Arc<Mutex<Recorded>>);
+
+#[derive(Debug)]
+struct Recorded {
     start: Instant,
-    events: Arc<Mutex<Vec<TimelineEvent>>>,
+    events: Vec<TimelineEvent>,
+}
+
+impl Recorded {
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Default for Timeline {
@@ -36,24 +45,32 @@ impl Timeline {
     /// Makes an empty timeline that begins now.
     #[must_use]
     pub fn new() -> Self {
-        Self {
+        Self(Arc::new(Mutex::new(Recorded {
             start: Instant::now(),
-            events: Arc::default(),
-        }
+            events: Vec::new(),
+        })))
+    }
+
+    /// Forgets everything and begins again now, for all clones.
+    pub fn restart(&self) {
+        let mut recorded = self.0.lock();
+        recorded.start = Instant::now();
+        recorded.events.clear();
     }
 
     /// Returns how long ago the timeline began, in milliseconds.
     #[must_use]
     pub fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.0.lock().elapsed_ms()
     }
 
     /// Appends an event that happens now.
     pub fn note(&self, from: &str, to: &str, what: impl Into<String>) {
         // Reading the clock under the lock keeps the list in the order of its times.
-        let mut events = self.events.lock();
-        events.push(TimelineEvent {
-            at_ms: self.elapsed_ms(),
+        let mut recorded = self.0.lock();
+        let at_ms = recorded.elapsed_ms();
+        recorded.events.push(TimelineEvent {
+            at_ms,
             from: from.to_owned(),
             to: to.to_owned(),
             what: what.into(),
@@ -63,13 +80,14 @@ impl Timeline {
     /// Returns all events, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<TimelineEvent> {
-        self.events.lock().clone()
+        self.0.lock().events.clone()
     }
 
     /// Returns the first event that `matches`.
     pub fn first(&self, matches: impl Fn(&TimelineEvent) -> bool) -> Option<TimelineEvent> {
-        self.events
+        self.0
             .lock()
+            .events
             .iter()
             .find(|event| matches(event))
             .cloned()
@@ -77,8 +95,9 @@ impl Timeline {
 
     /// Returns how many events `matches`.
     pub fn count(&self, matches: impl Fn(&TimelineEvent) -> bool) -> usize {
-        self.events
+        self.0
             .lock()
+            .events
             .iter()
             .filter(|event| matches(event))
             .count()
