@@ -73,6 +73,12 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
         message_bytes: section.integer("message_bytes", default.message_bytes, 2_048..=1_048_576),
         headers: section.integer("headers", default.headers, 32..=10_000),
         transactions: section.integer("transactions", default.transactions, 100..=100_000_000),
+        connections: section.integer("connections", default.connections, 1..=10_000_000),
+        connections_per_address: section.integer(
+            "connections_per_address",
+            default.connections_per_address,
+            1..=10_000_000,
+        ),
     };
     section.finish();
     limits

@@ -144,6 +144,10 @@ pub struct Limits {
     pub headers: usize,
     /// Server transactions per shard.
     pub transactions: usize,
+    /// Stream connections that others hold open.
+    pub connections: usize,
+    /// Of these, from one address without a registered agent.
+    pub connections_per_address: usize,
 }
 
 impl Default for Limits {
@@ -154,6 +158,8 @@ impl Default for Limits {
             message_bytes: 65_536,
             headers: 128,
             transactions: 200_000,
+            connections: 100_000,
+            connections_per_address: 100,
         }
     }
 }

@@ -327,6 +327,8 @@ fn transport_config(config: &Config) -> TransportConfig {
         // A million connections a millisecond until two processes could meet.
         first_connection: Clock::unix_ms() << 20,
         limits: TransportLimits {
+            connections: settings.limits.connections,
+            connections_per_address: settings.limits.connections_per_address,
             exempt: trusted.flat_map(|group| group.trust.clone()).collect(),
             unbound: settings.timing.timer_c + settings.wake.timeout + TIMER_C_MARGIN,
             ..TransportLimits::default()
