@@ -6,6 +6,7 @@
     clippy::panic,
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
+    unreachable_pub,
     reason = "a test crate: what cannot be done must stop the test"
 )]
 
@@ -20,3 +21,7 @@ mod rig;
 mod rsip;
 mod sequences;
 mod torture;
+mod torture_gateway;
+#[path = "../sim/world.rs"]
+#[expect(dead_code, reason = "shared with the scenes")]
+mod world;

@@ -20,7 +20,7 @@ use crate::proto::reject::Reject;
 use crate::proto::settings::Settings;
 use crate::proto::sip::{HeaderName, Message, Method, Reply};
 use crate::proto::timer::{ContextTimer, Timer};
-use crate::proto::transaction::{ClientId, Received, ServerId, Transactions};
+use crate::proto::transaction::{ClientId, Received, ServerId, Transactions, response_flow};
 use crate::proto::{
     AorId, BindingKey, ClockAnchor, Destination, Event, Flow, FlowId, Output, ParseError,
 };
@@ -334,16 +334,21 @@ impl Proxy {
         if request.method() == Some(Method::Ack) {
             return;
         }
-        if request.top_via().is_err() {
-            fx.event(Event::Dropped {
-                place: Drop::NoVia,
-                flow: Some(flow.id),
-            });
-            return;
-        }
+        let to = match request.top_via() {
+            Ok(via) => response_flow(flow, &via),
+            // One that cannot be read goes back as it came, to where it came from.
+            Err(_) if request.header(HeaderName::Via).is_some() => flow.id,
+            Err(_) => {
+                fx.event(Event::Dropped {
+                    place: Drop::NoVia,
+                    flow: Some(flow.id),
+                });
+                return;
+            }
+        };
         let message = self.refusal(flow, request, reject);
         fx.output(Output::Send {
-            to: Destination::Flow(flow.id),
+            to: Destination::Flow(to),
             message,
             report: None,
         });

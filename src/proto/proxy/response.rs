@@ -19,6 +19,15 @@ use crate::proto::{Event, Flow};
 impl Proxy {
     /// Takes a response.
     pub(super) fn on_response(&mut self, fx: &mut Effects<'_>, flow: &Flow, response: &Message) {
+        // RFC 3261 §18.3: a datagram that ends within its body is no response.
+        let length = response.content_length().unwrap_or(0);
+        if usize::try_from(length).is_ok_and(|length| length > response.body().len()) {
+            fx.event(Event::Dropped {
+                place: Drop::Malformed,
+                flow: Some(flow.id),
+            });
+            return;
+        }
         if let Some((client, event)) = self.transactions.handle_response(fx, flow, response) {
             self.on_client_event(fx, client, event, Some(response));
         }
