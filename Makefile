@@ -58,9 +58,9 @@ test: ## Install what the tests need, and run all of them
 	@$(MAKE) doc
 
 .PHONY: doc
-doc: ## Build the documentation, private items too
+doc: ## Build the documentation: private items too, so links to them are right
 	$(call say,documentation: a warning is an error)
-	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items
 
 .PHONY: image
 image: ## Build the container image
