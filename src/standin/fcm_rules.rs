@@ -192,3 +192,98 @@ pub(super) fn verify_assertion(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header};
+    use rcgen::KeyPair;
+
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+    const EMAIL: &str = "rouse@project";
+    const URI: &str = "https://localhost/token";
+
+    #[test]
+    fn messages_are_refused_by_the_field_that_is_to_blame() {
+        let good = json!({"message": {"token": "a:B_c-1", "data": {"event": "call"},
+            "android": {"priority": "HIGH", "ttl": "25s"}}});
+        assert_eq!(verify_message(&good).ok(), Some(Some("a:B_c-1")));
+        let long = "x".repeat(DATA_LIMIT);
+        for (pointer, value, field) in [
+            ("/message/token", json!("a b"), "message.token"),
+            ("/message/token", json!(""), "message.token"),
+            ("/message/token", json!(7), "message"),
+            ("/message/data", json!("x"), "message.data"),
+            (
+                "/message/data",
+                json!({"video": true}),
+                "message.data[video]",
+            ),
+            ("/message/data", json!({"from": "x"}), "message.data[from]"),
+            (
+                "/message/data",
+                json!({"google.x": "x"}),
+                "message.data[google.x]",
+            ),
+            ("/message/data", json!({"x": long}), "message.data"),
+            (
+                "/message/android/priority",
+                json!("LOUD"),
+                "message.android.priority",
+            ),
+            ("/message/android/ttl", json!("25"), "message.android.ttl"),
+            ("/message/android/ttl", json!(25), "message.android.ttl"),
+            ("/message", json!("x"), "message"),
+        ] {
+            let mut bad = good.clone();
+            *bad.pointer_mut(pointer).unwrap() = value;
+            let wrong = verify_message(&bad).unwrap_err();
+            assert_eq!(wrong.field.as_deref(), Some(field), "{pointer}");
+            assert_eq!(wrong.status, 400);
+        }
+    }
+
+    #[test]
+    fn assertions_are_judged_by_key_issuer_audience_scope_and_dates() {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let public = DecodingKey::from_rsa_pem(key.public_key_pem().as_bytes()).unwrap();
+        let private = EncodingKey::from_rsa_pem(key.serialize_pem().as_bytes()).unwrap();
+        let good = json!({"iss": EMAIL, "aud": URI, "scope": SCOPE, "iat": NOW, "exp": NOW + 3600});
+        let judge = |claims: &Value| {
+            let header = Header::new(Algorithm::RS256);
+            let jwt = jsonwebtoken::encode(&header, claims, &private).unwrap();
+            let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+            let form = format!("grant_type={grant}&assertion={jwt}");
+            verify_assertion(form.as_bytes(), &public, EMAIL, URI, NOW).map_err(|(error, _)| error)
+        };
+        assert_eq!(judge(&good), Ok(()));
+        for (claim, value, error) in [
+            ("iss", json!("somebody"), "invalid_grant"),
+            ("aud", json!("https://elsewhere"), "invalid_grant"),
+            ("scope", json!("openid"), "invalid_scope"),
+            ("iat", json!(NOW + 61), "invalid_grant"),
+            ("exp", json!(NOW), "invalid_grant"),
+            ("exp", json!(NOW + 3601), "invalid_grant"),
+        ] {
+            let mut bad = good.clone();
+            bad[claim] = value;
+            assert_eq!(judge(&bad), Err(error), "{claim}");
+        }
+        for (form, error) in [
+            ("", "unsupported_grant_type"),
+            ("grant_type=password&assertion=x", "unsupported_grant_type"),
+            (
+                "grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer",
+                "invalid_request",
+            ),
+            (
+                "grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&assertion=x.y.z",
+                "invalid_grant",
+            ),
+        ] {
+            let verdict = verify_assertion(form.as_bytes(), &public, EMAIL, URI, NOW);
+            assert_eq!(verdict.map_err(|(error, _)| error), Err(error), "{form}");
+        }
+    }
+}

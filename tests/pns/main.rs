@@ -9,5 +9,6 @@
 
 mod apns;
 mod fcm;
+mod standin;
 mod support;
 mod transport;
