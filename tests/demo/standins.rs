@@ -6,6 +6,7 @@ use std::time::Duration;
 use rouse::proto::Transport;
 use rouse::standin::asterisk::{Asterisk, AsteriskConfig};
 use rouse::standin::call::plain_sdp;
+use rouse::standin::digest::{Challenge, Request};
 use rouse::standin::error::PhoneError;
 use rouse::standin::phone::{Phone, PhoneConfig};
 use rouse::standin::timeline::Timeline;
@@ -208,6 +209,23 @@ async fn a_sleeping_phone_is_silent_and_its_waits_end() {
     );
 }
 
+#[tokio::test]
+async fn calls_work_over_ipv6() {
+    let here = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+    for transport in BOTH {
+        let asterisk = asterisk(|config| config.ip = here).await;
+        let mut phone = awake(phone_config(&asterisk, transport)).await;
+        phone.register().await.unwrap();
+        let mut call = asterisk.call("1001", "2000").await.unwrap();
+        let mut incoming = phone.next_call().await.unwrap();
+        let (answered, acknowledged) = tokio::join!(call.wait_answer(), incoming.answer());
+        answered.unwrap();
+        acknowledged.unwrap();
+        assert_eq!(incoming.hangup().await.unwrap(), 200);
+        call.wait_bye().await.unwrap();
+    }
+}
+
 /// A far side that says only what the test tells it to.
 struct Wire(UdpSocket);
 
@@ -326,4 +344,59 @@ async fn a_request_that_draws_no_answer_is_repeated_and_the_error_tells_the_wait
         "waited 700ms for the final response to REGISTER; nothing came"
     );
     assert_eq!(wire.hear().await, wire.hear().await);
+}
+
+/// A REGISTER by way of a proxy that adds itself as Path (RFC 3327 §5.2).
+async fn register_with_path(wire: &Wire, asterisk: &Asterisk, lines: &str, cseq: u32) -> String {
+    let here = wire.0.local_addr().unwrap();
+    let text = format!(
+        "REGISTER sip:pbx.example.com SIP/2.0\r\n\
+         Via: SIP/2.0/UDP {here};branch=z9hG4bK{cseq};rport\r\n\
+         From: <sip:1001@pbx.example.com>;tag=p\r\nTo: <sip:1001@pbx.example.com>\r\n\
+         Call-ID: path\r\nCSeq: {cseq} REGISTER\r\nExpires: 60\r\n\
+         Contact: <sip:1001@192.0.2.1:5060>\r\nPath: <sip:{here};lr>\r\n{lines}\
+         Content-Length: 0\r\n\r\n"
+    );
+    let to = asterisk.address();
+    wire.0.send_to(text.as_bytes(), to).await.unwrap();
+    wire.hear().await.0
+}
+
+fn answer_to(challenge: &str) -> String {
+    let value = challenge
+        .lines()
+        .find_map(|line| line.strip_prefix("WWW-Authenticate: "))
+        .unwrap();
+    let request = Request {
+        user: "1001",
+        password: "secret",
+        method: "REGISTER",
+        uri: "sip:pbx.example.com",
+    };
+    let answer = Challenge::parse(value).unwrap().answer(request, "c", 1);
+    format!("Authorization: {answer}\r\n")
+}
+
+#[tokio::test]
+async fn a_path_is_stored_echoed_and_used_or_refused_with_420() {
+    let asterisk = asterisk(|config| config.qualify = false).await;
+    let wire = Wire::new().await;
+    let challenge = register_with_path(&wire, &asterisk, "", 1).await;
+    let refused = register_with_path(&wire, &asterisk, &answer_to(&challenge), 2).await;
+    assert!(refused.starts_with("SIP/2.0 420 "), "{refused}");
+    let challenge = register_with_path(&wire, &asterisk, "", 3).await;
+    let lines = format!("Supported: path\r\n{}", answer_to(&challenge));
+    let accepted = register_with_path(&wire, &asterisk, &lines, 4).await;
+    let path = format!("<sip:{};lr>", wire.0.local_addr().unwrap());
+    assert!(accepted.starts_with("SIP/2.0 200 "), "{accepted}");
+    assert!(accepted.contains(&format!("Path: {path}")), "{accepted}");
+    let (invite, _) = tokio::select! {
+        invite = wire.hear() => invite,
+        call = asterisk.call("1001", "2000") => panic!("{call:?}"),
+    };
+    assert!(
+        invite.starts_with("INVITE sip:1001@192.0.2.1:5060 "),
+        "{invite}"
+    );
+    assert!(invite.contains(&format!("Route: {path}")), "{invite}");
 }

@@ -145,11 +145,12 @@ fn terminal_width() -> usize {
 }
 
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::new("info,rouse=debug");
+    let filter = tracing_subscriber::EnvFilter::new("warn,rouse=debug");
     // dropped: whoever has set up logging before us, a test, keeps it.
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .try_init()
         .ok();
 }
