@@ -320,3 +320,64 @@ fn damaged(path: &Path, detail: &str) -> StoreError {
 fn guarded<T>(path: &Path, run: impl FnOnce() -> T) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| damaged(path, "the database gave up on it"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::store::seal::Keys;
+
+    /// A database, its sealer, and what it says after this change to it.
+    fn opened_after(change: impl FnOnce(&Database)) -> Result<Loaded, StoreError> {
+        let directory = tempfile::tempdir().unwrap();
+        let key_file = directory.path().join("key");
+        let path = directory.path().join("db");
+        let sealer = Keys::load(&key_file, true).unwrap().sealer;
+        Database::create(&path, 1 << 20, &sealer).unwrap();
+        let database = Database::open(&path, &key_file, &sealer).unwrap();
+        change(&database);
+        database.fjall.persist(PersistMode::SyncAll).unwrap();
+        drop(database);
+        Database::open(&path, &key_file, &sealer)?.load(&path, &sealer, 0, drop)
+    }
+
+    fn put(keyspace: &Keyspace, key: &[u8], value: &[u8]) {
+        keyspace.insert(key, value).unwrap();
+    }
+
+    #[test]
+    fn a_later_schema_is_refused_and_names_both_versions() {
+        let error = opened_after(|db| put(&db.meta, SCHEMA, &[schema::VERSION + 1])).unwrap_err();
+        assert!(error.to_string().contains("has schema 2"), "{error}");
+        assert!(error.to_string().contains("reads up to 1"), "{error}");
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_refused() {
+        for change in [
+            |db: &Database| put(&db.bindings, &[0; 16], &[2; 40]),
+            |db: &Database| put(&db.extensions, &[0; 16], &[2; 3]),
+        ] {
+            let error = opened_after(change).unwrap_err();
+            assert!(
+                matches!(error, StoreError::Newer { found: 2, .. }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_not_sealed_here_is_damage() {
+        let error = opened_after(|db| put(&db.bindings, &[0; 16], &[1; 40])).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupted { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_extension_without_binding_is_swept() {
+        let extension = schema::encode_extension(Extension {
+            expires_unix: 1,
+            registered_ms: 1,
+        });
+        let loaded = opened_after(|db| put(&db.extensions, &[0; 16], &extension)).unwrap();
+        assert_eq!(loaded, Loaded::default());
+    }
+}

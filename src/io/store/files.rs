@@ -152,3 +152,118 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
     Err(StoreError::Locked(path.to_path_buf()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::store::database::Change;
+    use crate::io::store::schema::{Extension, RawKey, encode_key};
+    use crate::proto::registration::binding::StoredBinding;
+    use crate::proto::{
+        AorId, BindingId, BindingKey, ConnectionId, Flow, FlowId, ListenerId, Transport,
+    };
+
+    fn binding(number: u64) -> StoredBinding {
+        StoredBinding {
+            key: BindingKey {
+                aor: AorId(number),
+                binding: BindingId(number),
+            },
+            user: "agent".into(),
+            domain: "".into(),
+            upstream: "pbx".into(),
+            contact: bytes::Bytes::from_static(b"<sip:agent@192.0.2.1>"),
+            instance: None,
+            reg_id: None,
+            push: None,
+            flow: Flow {
+                id: FlowId::Stream(ConnectionId(1)),
+                listener: ListenerId(0),
+                remote: ([192, 0, 2, 1], 1).into(),
+                transport: Transport::Tcp,
+            },
+            call_id: "call".into(),
+            expires_unix: 100,
+            registered_ms: 1,
+        }
+    }
+
+    fn put(number: u64) -> Changes {
+        let binding = binding(number);
+        Changes::from([(encode_key(binding.key), Change::Put(Box::new(binding)))])
+    }
+
+    fn held(files: &Files) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        files
+            .load(0, |found| numbers.push(found.key.aor.0))
+            .unwrap();
+        numbers
+    }
+
+    fn journal_length(path: &Path) -> u64 {
+        fs::metadata(path.join("db/0.jnl")).unwrap().len()
+    }
+
+    #[test]
+    fn after_a_sync_that_failed_the_journal_is_written_anew_before_it_is_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files::open(directory.path(), 1 << 20).unwrap();
+        files.write(&put(1)).unwrap();
+        files.write(&put(2)).unwrap();
+        let inode = || {
+            use std::os::unix::fs::MetadataExt;
+            fs::metadata(directory.path().join("db/0.jnl"))
+                .unwrap()
+                .ino()
+        };
+        let before = inode();
+
+        files.database = None;
+        files.is_in_doubt = true;
+        assert!(matches!(files.write(&put(3)), Err(WriteError::Closed)));
+        files.reopen().unwrap();
+        assert_ne!(inode(), before);
+        assert_eq!(held(&files), [1, 2]);
+        files.write(&put(3)).unwrap();
+
+        files.database = None;
+        files.reopen().unwrap();
+        assert_eq!(held(&files), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_in_doubt_stays_so_until_the_journal_is_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files::open(directory.path(), 1 << 20).unwrap();
+        files.write(&put(1)).unwrap();
+        files.database = None;
+        files.is_in_doubt = true;
+        let draft = directory.path().join("db/0.draft");
+        fs::create_dir(&draft).unwrap();
+        files.reopen().unwrap_err();
+        assert!(files.is_in_doubt && !files.is_open());
+        fs::remove_dir(&draft).unwrap();
+        files.reopen().unwrap();
+        assert_eq!(held(&files), [1]);
+    }
+
+    #[test]
+    fn an_extension_is_a_small_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = Files::open(directory.path(), 1 << 20).unwrap();
+        // Opened again, the journal is as long as what is in it.
+        files.database = None;
+        files.reopen().unwrap();
+        let before = journal_length(directory.path());
+        let key: RawKey = [1; 16];
+        let extension = Extension {
+            expires_unix: 1_700_000_000,
+            registered_ms: 1_700_000_000_000,
+        };
+        let changes = Changes::from([(key, Change::Extend(extension))]);
+        files.write(&changes).unwrap();
+        let grown = journal_length(directory.path()) - before;
+        assert!(grown < 100, "{grown} bytes");
+    }
+}
