@@ -7,8 +7,8 @@ use rouse::proto::sip::HeaderName;
 use rouse::proto::{Destination, Event};
 
 use crate::world::{
-    APNS, TOKEN, World, contact_uri, crlf, ok_to_register, pbx, register, response, settings, tcp,
-    udp, via,
+    APNS, TOKEN, World, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
+    settings, tcp, udp, via,
 };
 
 #[test]
@@ -85,6 +85,29 @@ fn the_200_waits_for_the_store_and_a_broken_store_makes_it_503() {
             .iter()
             .any(|event| matches!(event, Event::StoreFailed))
     );
+    // The next one writes all of it, although memory has it already.
+    world.is_store_working = true;
+    world.register_for(tcp(1), "1001", APNS, "", 60);
+    assert_eq!(world.stored.len(), 1);
+    world.assert_quiet();
+}
+
+#[test]
+fn a_notify_right_behind_the_2xx_finds_the_phone_that_still_waits_for_the_store() {
+    let mut world = World::new();
+    world.is_store_slow = true;
+    world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.expect_nothing();
+    world.receive(pbx(), invite("1001", "n1").replace("INVITE", "NOTIFY"));
+    let notify = world.expect("NOTIFY sip:1001@10.0.0.5");
+    assert_eq!(notify.to, Destination::Flow(tcp(1).id));
+    world.receive(tcp(1), response(&notify, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.expect_nothing();
+    world.store();
+    world.expect("SIP/2.0 200");
     world.assert_quiet();
 }
 

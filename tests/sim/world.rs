@@ -16,7 +16,7 @@ use rouse::proto::sip::{HeaderName, Message};
 use rouse::proto::timer::Timer;
 use rouse::proto::{
     ClockAnchor, CloseReason, Command, ConnectionId, Destination, Event, Flow, FlowId, Input,
-    ListenerId, Output, StoreWrite, Transport,
+    ListenerId, Output, StoreTicket, StoreWrite, Transport,
 };
 
 pub const TOKEN: &str = "00aabbccddeeff00112233445566778899aabbccddeeff001122334455667788";
@@ -57,6 +57,9 @@ pub struct World {
     /// What is durable.
     pub stored: Vec<StoredBinding>,
     pub is_store_working: bool,
+    /// Whether writes are answered only by `World::store`.
+    pub is_store_slow: bool,
+    unanswered: Vec<StoreTicket>,
     next_number: u32,
 }
 
@@ -164,6 +167,8 @@ impl World {
             bound: Vec::new(),
             stored: Vec::new(),
             is_store_working: true,
+            is_store_slow: false,
+            unanswered: Vec::new(),
             next_number: 0,
         };
         world.drain();
@@ -226,8 +231,22 @@ impl World {
                 Output::Event(event) => self.events.push(event),
             }
         }
+        if self.is_store_slow {
+            self.unanswered.extend(answers);
+        } else {
+            self.answer_writes(answers);
+        }
+    }
+
+    /// The store catches up.
+    pub fn store(&mut self) {
+        let unanswered = std::mem::take(&mut self.unanswered);
+        self.answer_writes(unanswered);
+    }
+
+    fn answer_writes(&mut self, tickets: Vec<StoreTicket>) {
         let durable = self.is_store_working;
-        for ticket in answers {
+        for ticket in tickets {
             self.input(Input::Stored { ticket, durable });
         }
     }

@@ -139,6 +139,7 @@ impl Proxy {
             reg_id: stored.reg_id,
             push: stored.push.map(Box::new),
             last_flow: stored.flow,
+            is_durable: true,
             is_flow_open,
             last_heard: None,
             call_id: stored.call_id,

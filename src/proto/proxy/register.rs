@@ -140,7 +140,7 @@ impl Proxy {
             return;
         };
         let changes = self.changes(fx, relay, flow, &call_id, &granted);
-        let mut outstanding = 0;
+        let outstanding = changes.len();
         for change in &changes {
             let write = self.write_of(relay, change);
             self.last_ticket += 1;
@@ -149,21 +149,44 @@ impl Proxy {
                 number: self.last_ticket,
             };
             self.tickets.insert(self.last_ticket, context.id);
-            outstanding += 1;
             fx.output(Output::Store {
                 ticket: Some(ticket),
                 write,
             });
         }
+        // Asterisk has the contact from here on, and sends NOTIFY right behind its 200: the device
+        // is known before the write is durable, only its phone's 200 waits.
+        let (present, leaving) = self.put_present(fx, &relay.aor, relay.upstream, changes);
         registration.granted = Some(Granted {
             response: bytes,
-            changes,
+            present,
+            leaving,
             outstanding,
             is_durable: true,
         });
         if outstanding == 0 {
             self.grant(fx, context);
         }
+    }
+
+    /// Makes known the devices that are there; returns them, and those that go.
+    fn put_present(
+        &mut self,
+        fx: &mut Effects<'_>,
+        aor: &Aor,
+        upstream: u16,
+        changes: Vec<Change>,
+    ) -> (Vec<BindingKey>, Vec<BindingId>) {
+        let (mut present, mut leaving) = (Vec::new(), Vec::new());
+        for change in changes {
+            match change {
+                Change::Put { binding, .. } => {
+                    present.push(self.put_binding(fx, aor, upstream, *binding));
+                }
+                Change::Remove(binding) => leaving.push(binding),
+            }
+        }
+        (present, leaving)
     }
 
     /// What the upstream's 2xx changes.
@@ -220,7 +243,8 @@ impl Proxy {
                 let key = stored.key;
                 let old = self.location.binding(key);
                 let is_same = old.is_some_and(|old| {
-                    old.contact == binding.contact
+                    old.is_durable
+                        && old.contact == binding.contact
                         && old.push == binding.push
                         && old.last_flow == binding.last_flow
                         && old.instance == binding.instance
@@ -265,7 +289,7 @@ impl Proxy {
         });
     }
 
-    /// Makes the changes, answers the phone, and lets go on who waited.
+    /// Answers the phone, lets go those that leave, and lets go on who waited.
     fn grant(&mut self, fx: &mut Effects<'_>, context: &mut ResponseContext) {
         let Kind::Register(registration) = &mut context.kind else {
             return;
@@ -273,25 +297,17 @@ impl Proxy {
         let Some(granted) = registration.granted.take() else {
             return;
         };
-        let (aor, upstream) = (registration.relay.aor.clone(), registration.relay.upstream);
-        let mut woken = Vec::new();
-        for change in granted.changes {
-            match change {
-                Change::Put { binding, .. } => {
-                    woken.push(self.put_binding(fx, &aor, upstream, *binding));
-                }
-                Change::Remove(binding) => {
-                    let key = BindingKey {
-                        aor: aor.id(),
-                        binding,
-                    };
-                    self.drop_binding(fx, key);
-                    fx.event(Event::Unregistered {
-                        key,
-                        aor: aor.to_string().into(),
-                    });
-                }
-            }
+        let aor = registration.relay.aor.clone();
+        for binding in granted.leaving {
+            let key = BindingKey {
+                aor: aor.id(),
+                binding,
+            };
+            self.drop_binding(fx, key);
+            fx.event(Event::Unregistered {
+                key,
+                aor: aor.to_string().into(),
+            });
         }
         if let Ask::Devices(devices) = &registration.relay.ask {
             for reason in devices
@@ -302,6 +318,11 @@ impl Proxy {
                     aor: aor.to_string().into(),
                     reason: *reason,
                 });
+            }
+        }
+        for key in &granted.present {
+            if let Some(binding) = self.location.binding_mut(*key) {
+                binding.is_durable = granted.is_durable;
             }
         }
         if granted.is_durable {
@@ -315,7 +336,7 @@ impl Proxy {
             self.refuse(fx, &flow, &request, context.server, Reject::NotDurable);
             self.answered(fx, context, 503);
         }
-        for key in woken {
+        for key in granted.present {
             self.release(fx, key);
         }
     }
@@ -377,6 +398,7 @@ fn binding_of(
         reg_id: device.reg_id,
         push: device.push.clone().ok().map(Box::new),
         last_flow: flow,
+        is_durable: false,
         is_flow_open: true,
         last_heard: Some(fx.now),
         call_id: call_id.into(),

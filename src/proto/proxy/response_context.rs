@@ -66,7 +66,10 @@ pub(super) struct Registration {
 #[derive(Debug)]
 pub(super) struct Granted {
     pub(super) response: Bytes,
-    pub(super) changes: Vec<Change>,
+    /// The devices that are there, or there anew.
+    pub(super) present: Vec<BindingKey>,
+    /// The devices that go.
+    pub(super) leaving: Vec<BindingId>,
     pub(super) outstanding: usize,
     pub(super) is_durable: bool,
 }

@@ -53,6 +53,8 @@ pub struct Binding {
     pub push: Option<Box<PushParams>>,
     /// The flow of its last REGISTER: where it was last, open or not.
     pub last_flow: Flow,
+    /// Whether the store has all of it: only then its times alone may be written.
+    pub is_durable: bool,
     /// Whether that flow may still carry a request.
     pub is_flow_open: bool,
     /// When something was last heard on the flow; `None` since a restart.
