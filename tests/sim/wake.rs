@@ -349,6 +349,58 @@ fn an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone() {
 }
 
 #[test]
+fn a_cancel_while_the_invite_draws_no_1xx_and_the_phone_is_pushed_is_487_at_once() {
+    let mut world = World::new();
+    world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let silent = world.expect("INVITE");
+    world.advance(Duration::from_secs(2));
+    world.accept_push();
+    world.sent.clear();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 487");
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    // The first INVITE was on its way after all: its CANCEL follows.
+    world.receive(udp(1000), response(&silent, "180 Ringing", ""));
+    let cancel = world.expect("CANCEL");
+    assert_eq!(cancel.to, Destination::Flow(udp(1000).id));
+    world.receive(udp(1000), response(&cancel, "200 OK", ""));
+    world.receive(udp(1000), response(&silent, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
+fn a_phone_that_was_silent_where_it_was_called_learns_elsewhere_that_the_call_is_over() {
+    for port in [1000, 2000] {
+        let mut world = World::new();
+        world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
+        world.receive(pbx(), invite("1001", "c1"));
+        world.advance(Duration::from_secs(2));
+        world.accept_push();
+        world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+        world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+        world.sent.clear();
+        world.register_for(udp(port), "1001", APNS, INSTANCE, 600);
+        if port == 2000 {
+            let late = world.expect("INVITE");
+            assert_eq!(late.to, Destination::Flow(udp(2000).id));
+            world.receive(udp(2000), response(&late, "180 Ringing", ""));
+            let cancel = world.expect("CANCEL");
+            world.receive(udp(2000), response(&cancel, "200 OK", ""));
+            world.receive(udp(2000), response(&late, "487 Request Terminated", ""));
+            world.expect("ACK");
+        }
+        // Where the INVITE is out already it is not sent twice.
+        world.expect_nothing();
+        world.assert_quiet();
+    }
+}
+
+#[test]
 fn a_connection_that_dies_under_the_invite_wakes_the_phone() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);

@@ -79,13 +79,22 @@ impl Proxy {
                 }
                 BranchState::Calling(calling) if context.is_invite() => {
                     let client = calling.client;
+                    let is_silent = calling.wake.is_some() && !calling.is_provisional;
                     let timers = [calling.timer_c, calling.grace];
                     timers
                         .into_iter()
                         .flatten()
                         .for_each(|timer| fx.cancel(timer));
-                    self.stop_waiting(fx, context, index);
                     self.transactions.cancel(fx, client, reasons);
+                    // Nobody answers on that flow and the device was pushed: the caller need not
+                    // wait for Timer B. Should a 1xx come after all, its CANCEL goes out.
+                    if let (true, Some(key)) = (is_silent, key) {
+                        self.clients.remove(&client);
+                        self.push_cancel(fx, context, key);
+                        self.end_waking(fx, context, index, key, reasons);
+                        continue;
+                    }
+                    self.stop_waiting(fx, context, index);
                     set_state(
                         context,
                         index,

@@ -38,8 +38,12 @@ impl Proxy {
         }
         self.stop_waiting(fx, context, index);
         let timer = fx.arm(late, Timer::Context(context.id, ContextTimer::Late(index)));
-        let reasons = reasons.iter().map(|reason| reason.to_vec()).collect();
-        set_state(context, index, BranchState::Late(Late { timer, reasons }));
+        let late = Late {
+            timer,
+            reasons: reasons.iter().map(|reason| reason.to_vec()).collect(),
+            sent_to: calling(context, index).map(|calling| calling.leg.to.clone()),
+        };
+        set_state(context, index, BranchState::Late(late));
     }
 
     /// The device has come: it learns that the call is over.
@@ -58,6 +62,7 @@ impl Proxy {
             return;
         };
         let reasons = std::mem::take(&mut late.reasons);
+        let is_there = late.sent_to == Some(Destination::Flow(flow.id));
         let last_call = self
             .location
             .binding(key)
@@ -66,7 +71,7 @@ impl Proxy {
         let has_another = last_call.is_some_and(|at| at > context.started)
             || waiters.iter().any(|waiter| self.contexts.is_live(*waiter));
         self.stop_branch(fx, context, index);
-        if has_another {
+        if has_another || is_there {
             set_state(context, index, BranchState::Final);
             return;
         }
