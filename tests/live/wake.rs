@@ -9,6 +9,7 @@ use crate::rig::handset::Handset;
 use crate::rig::push::{Provider, field};
 use crate::rig::rouse::Setup;
 use crate::rig::stage::{Peers, SOON, Stage};
+use crate::rig::wire::Wire;
 
 on_every_path!(
     a_sleeping_phone_is_woken_and_asterisk_hangs_up,
@@ -92,13 +93,12 @@ async fn a_call_that_is_given_up_while_the_phone_sleeps_does_not_ring(peers: Pee
     let end = stage.asterisk.call_ended(&agent, SOON).await;
     assert!(end.starts_with("NOANSWER/"), "{end}");
     // Asterisk got its 100, so that it could cancel; the INVITE ended with one 487.
-    let wire = stage.dialog(field(&push, "call-id"));
-    let invite_answers: Vec<u16> = wire
-        .iter()
-        .filter(|message| !message.is_sent && message.answers() == "INVITE")
-        .filter_map(super::rig::wire::Wire::status)
-        .collect();
-    assert_eq!(invite_answers, [100, 487]);
+    let wire = crate::rig::eventually("the INVITE ends", SOON, async || {
+        let wire = stage.dialog(field(&push, "call-id"));
+        (answers(&wire).last()? >= &200).then_some(wire)
+    })
+    .await;
+    assert_eq!(answers(&wire), [100, 487]);
     let cancels = wire
         .iter()
         .filter(|message| message.is_sent && message.method() == Some("CANCEL"));
@@ -122,6 +122,14 @@ async fn a_call_that_is_given_up_while_the_phone_sleeps_does_not_ring(peers: Pee
             assert_eq!(handset.invites(), 0);
         }
     }
+}
+
+/// The statuses that Asterisk got for an INVITE.
+fn answers(wire: &[Wire]) -> Vec<u16> {
+    wire.iter()
+        .filter(|message| !message.is_sent && message.answers() == "INVITE")
+        .filter_map(Wire::status)
+        .collect()
 }
 
 async fn one_agent_wakes_another(peers: Peers) {
