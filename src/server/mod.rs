@@ -122,6 +122,13 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
     let settings = Arc::new(with_addresses(config.settings.clone(), &addresses));
     let store = config.store.clone();
     let shards = config.workers.clamp(1, MAX_SHARDS);
+    if shards < config.workers {
+        tracing::warn!(
+            shards,
+            workers = config.workers,
+            "fewer shards than asked for"
+        );
+    }
     let for_shards = Arc::clone(&settings);
     // Reading half a million bindings blocks for a second.
     let (opened, gateways) =

@@ -239,7 +239,10 @@ impl Shard {
         while let Ok(input) = self.queues.network.try_recv() {
             self.handle(now, input);
         }
-        while let Some(input) = self.echoes.pop_front() {
+        for _ in 0..BATCH * BATCH {
+            let Some(input) = self.echoes.pop_front() else {
+                return;
+            };
             self.handle(now, input);
         }
     }

@@ -19,9 +19,18 @@ impl Metrics {
                 expires,
                 is_new,
             } => self.registered(*key, aor, flow, *expires, *is_new),
-            Event::Unregistered { key, aor } => self.left("left", *key, aor),
-            Event::Expired { key, aor } => self.left("expired", *key, aor),
-            Event::Asleep { key, aor } => self.left("asleep", *key, aor),
+            Event::Unregistered { key, aor } => {
+                self.registrations.of(["left"]).inc();
+                tracing::info!(aor = %Pii(aor), wake = wake(*key), "device left");
+            }
+            Event::Expired { key, aor } => {
+                self.registrations.of(["expired"]).inc();
+                tracing::info!(aor = %Pii(aor), wake = wake(*key), "registration expired");
+            }
+            Event::Asleep { key, aor } => {
+                self.registrations.of(["asleep"]).inc();
+                tracing::info!(aor = %Pii(aor), wake = wake(*key), "device asleep");
+            }
             Event::NoPush { aor, reason } => {
                 self.no_push.of([reason.label()]).inc();
                 let (aor, reason) = (Pii(aor), reason.label());
@@ -90,11 +99,6 @@ impl Metrics {
         } else {
             tracing::debug!(%aor, wake, %flow, transport, expires, "device registered again");
         }
-    }
-
-    fn left(&self, kind: &'static str, key: BindingKey, aor: &str) {
-        self.registrations.of([kind]).inc();
-        tracing::info!(aor = %Pii(aor), wake = wake(key), kind, "device is not reachable");
     }
 
     fn push_accepted(&self, pns: Pns, notice: &'static str, after: Duration, id: &str) {
@@ -188,4 +192,109 @@ fn flow_name(flow: &FlowId) -> String {
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::proto::push::params::NoPush;
+    use crate::proto::{AorId, BindingId, ConnectionId, ListenerId, Transport};
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Captured {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn no_number_and_no_address_is_logged_at_info() {
+        let captured = Captured::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(captured.clone())
+            .finish();
+        let metrics = Metrics::new();
+        tracing::subscriber::with_default(subscriber, || {
+            for event in events() {
+                metrics.record(&event);
+            }
+        });
+        let lines = String::from_utf8(captured.0.lock().clone()).unwrap();
+        assert_eq!(lines.lines().count(), 7, "{lines}");
+        assert!(lines.contains("..67#"), "{lines}");
+        assert!(!lines.contains("1234567"), "{lines}");
+        assert!(!lines.contains("192.0.2."), "{lines}");
+    }
+
+    fn events() -> Vec<Event> {
+        let key = BindingKey {
+            aor: AorId(1),
+            binding: BindingId(2),
+        };
+        let aor: Box<str> = "+491234567@pbx.example.com".into();
+        let remote = "192.0.2.7:5060".parse().unwrap();
+        let listener = ListenerId(0);
+        let flow = Flow {
+            id: FlowId::Stream(ConnectionId(9)),
+            listener,
+            remote,
+            transport: Transport::Tls,
+        };
+        let call_id: Box<str> = "one".into();
+        vec![
+            Event::Registered {
+                key,
+                aor: aor.clone(),
+                flow,
+                expires: Duration::from_secs(600),
+                is_new: true,
+            },
+            Event::Asleep {
+                key,
+                aor: aor.clone(),
+            },
+            Event::NoPush {
+                aor: aor.clone(),
+                reason: NoPush::Absent,
+            },
+            Event::CallReceived {
+                call_id: call_id.clone(),
+                aor: aor.clone(),
+                devices: 1,
+                asleep: 1,
+            },
+            Event::CallForwarded {
+                call_id,
+                key,
+                flow: FlowId::Datagram { listener, remote },
+            },
+            Event::Expired {
+                key,
+                aor: aor.clone(),
+            },
+            Event::Unregistered { key, aor },
+        ]
+    }
 }

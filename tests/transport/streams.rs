@@ -171,6 +171,32 @@ async fn a_peer_that_does_not_read_is_closed() {
 }
 
 #[tokio::test]
+async fn a_close_does_not_wait_long_for_a_peer_that_does_not_read() {
+    let mut rig = Rig::start(Wanted {
+        limits: TransportLimits {
+            write_queue: 64 * 1024 * 1024,
+            ..TransportLimits::default()
+        },
+        ..Wanted::default()
+    });
+    let mut phone = TcpStream::connect(rig.addresses[0]).await.unwrap();
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    let (flow, _) = rig.message().await;
+    let to = Destination::Flow(flow.id);
+    // More than the operating system takes.
+    let message = Bytes::from(vec![b'x'; 32 * 1024 * 1024]);
+    rig.network.send(&to, message, None).unwrap();
+    rig.network.close(flow.id);
+    soon(async {
+        while rig.network.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(rig.counts.dropped.unsent.get(), 1);
+}
+
+#[tokio::test]
 async fn stopping_closes_every_connection() {
     let mut rig = Rig::start(Wanted::default());
     let mut phone = TcpStream::connect(rig.addresses[0]).await.unwrap();

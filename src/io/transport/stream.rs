@@ -160,7 +160,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
     fn poll_step(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Step> {
         match self.connection.take(cx, &mut self.writing) {
             Standing::Open => {}
-            Standing::Closing(CloseReason::Local) => self.leave(CloseReason::Local, true),
+            Standing::Closing(CloseReason::Local) => {
+                let is_new = self.leaving.is_none();
+                self.leave(CloseReason::Local, true);
+                if is_new {
+                    // The timer must be set to the new deadline before we wait for it.
+                    return Poll::Ready(Step::Deadline);
+                }
+            }
             Standing::Closing(reason) => return Poll::Ready(Step::Close(reason)),
         }
         let written = self.poll_write(cx);
@@ -178,7 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
             None => match self.poll_read(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Step::Close(CloseReason::Peer)),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Step::Read),
-                Poll::Ready(Err(_)) => return Poll::Ready(Step::Close(CloseReason::Transport)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Step::Close(reason_of(&error))),
                 Poll::Pending => {}
             },
         }
@@ -375,6 +382,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         } else {
             self.limits.unbound
         }
+    }
+}
+
+/// A phone that the system puts to sleep neither says goodbye in TLS nor closes in order.
+fn reason_of(error: &io::Error) -> CloseReason {
+    if matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    ) {
+        CloseReason::Peer
+    } else {
+        CloseReason::Transport
     }
 }
 
