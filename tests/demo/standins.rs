@@ -6,7 +6,7 @@ use std::time::Duration;
 use rouse::proto::Transport;
 use rouse::standin::asterisk::{Asterisk, AsteriskConfig};
 use rouse::standin::call::plain_sdp;
-use rouse::standin::digest::{Challenge, Request};
+use rouse::standin::digest::{Algorithm, Challenge, Credentials, Request};
 use rouse::standin::error::PhoneError;
 use rouse::standin::phone::{Phone, PhoneConfig};
 use rouse::standin::timeline::Timeline;
@@ -399,4 +399,39 @@ async fn a_path_is_stored_echoed_and_used_or_refused_with_420() {
         "{invite}"
     );
     assert!(invite.contains(&format!("Route: {path}")), "{invite}");
+}
+
+#[tokio::test]
+async fn a_phone_answers_a_proxy_s_sha_256_challenge() {
+    let wire = Wire::new().await;
+    let mut phone = wired_phone(&wire).await;
+    let registering = tokio::spawn(async move { phone.register().await });
+    let (first, from) = wire.hear().await;
+    let challenge = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256, \
+                     qop=\"auth\", opaque=\"o\"\r\n";
+    let refusal = reply(&first, "407 Proxy Authentication Required", challenge);
+    wire.0.send_to(refusal.as_bytes(), from).await.unwrap();
+    let (second, from) = wire.hear().await;
+    let value = second
+        .lines()
+        .find_map(|line| line.strip_prefix("Proxy-Authorization: "))
+        .unwrap();
+    let credentials = Credentials::parse(value).unwrap();
+    assert_eq!(credentials.algorithm, Algorithm::Sha256);
+    assert!(credentials.verify("secret", "REGISTER"), "{value}");
+    assert!(value.contains("opaque=\"o\""), "{value}");
+    let accepted = reply(&second, "200 OK", "Expires: 77\r\n");
+    wire.0.send_to(accepted.as_bytes(), from).await.unwrap();
+    assert_eq!(registering.await.unwrap().unwrap().expires, 77);
+}
+
+/// A response with the lines that RFC 3261 §8.2.6.2 copies.
+fn reply(request: &str, status: &str, lines: &str) -> String {
+    let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+    let head: String = request
+        .lines()
+        .filter(|line| copied.iter().any(|name| line.starts_with(name)))
+        .flat_map(|line| [line, "\r\n"])
+        .collect();
+    format!("SIP/2.0 {status}\r\n{head}{lines}Content-Length: 0\r\n\r\n")
 }
