@@ -151,6 +151,41 @@ fn a_bye_follows_the_phone_to_its_new_connection_and_waits_for_it() {
     world.assert_quiet();
 }
 
+/// PJSIP puts the Routes of the Path on the BYE once more, behind those of the dialog.
+#[test]
+fn a_bye_with_our_routes_repeated_goes_straight_to_the_phone() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let forwarded = world.expect("INVITE");
+    world.receive(tcp(1), response(&forwarded, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    let mut routes = record_route(&forwarded);
+    routes.reverse();
+    let path = routes[0].clone();
+    routes.push(path);
+    world.receive(
+        pbx(),
+        in_dialog(
+            "BYE",
+            "sip:1001@10.0.0.5:5060",
+            pbx(),
+            "c1",
+            103,
+            &routes,
+            "asc1",
+            "remote",
+        ),
+    );
+    let bye = world.expect("BYE sip:1001@10.0.0.5:5060");
+    assert_eq!(bye.to, Destination::Flow(tcp(1).id));
+    assert_eq!(bye.header(HeaderName::Route), "");
+    world.receive(tcp(1), response(&bye, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.assert_quiet();
+}
+
 #[test]
 fn a_dialog_outlives_a_restart() {
     let mut world = World::new();
