@@ -421,7 +421,8 @@ fn what_section_16_3_refuses_is_refused() {
         );
         world.expect("SIP/2.0 420")
     };
-    assert_eq!(reply.header(HeaderName::Unsupported), "foo, bar");
+    let unsupported: Vec<_> = reply.message.values(HeaderName::Unsupported).collect();
+    assert_eq!(unsupported, [b"foo", b"bar"]);
     world.assert_quiet();
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::proto::reject::Reject;
+use crate::proto::sip::{Edit, HeaderName, Message};
 
 /// The best final response that a context has so far.
 #[derive(Clone, Debug)]
@@ -28,8 +29,49 @@ impl Best {
     }
 }
 
-/// Keeps the better of two; of equals the first that came.
+/// Keeps the better of two; of equals the first that came, with the challenges of the other.
 pub(super) fn better(old: Option<Best>, new: Best) -> Best {
+    match (old, new) {
+        (
+            Some(Best::Received { status, response }),
+            Best::Received {
+                status: other_status,
+                response: other,
+            },
+        ) if is_challenge(status) && is_challenge(other_status) => Best::Received {
+            status,
+            response: with_challenges(response, &other),
+        },
+        (old, new) => choose(old, new),
+    }
+}
+
+const fn is_challenge(status: u16) -> bool {
+    matches!(status, 401 | 407)
+}
+
+/// §16.7 step 7: the caller has to answer all challenges at once.
+fn with_challenges(response: Bytes, other: &Bytes) -> Bytes {
+    let (Ok(kept), Ok(other)) = (
+        Message::parse(response.clone()),
+        Message::parse(other.clone()),
+    ) else {
+        return response;
+    };
+    let mut edit = Edit::new(&kept);
+    for line in other.headers() {
+        let name = line.name;
+        if matches!(
+            name,
+            HeaderName::WwwAuthenticate | HeaderName::ProxyAuthenticate
+        ) {
+            edit.append(name, line.value.to_vec());
+        }
+    }
+    edit.finish()
+}
+
+fn choose(old: Option<Best>, new: Best) -> Best {
     match old {
         Some(old) if rank(old.status()) <= rank(new.status()) => old,
         Some(_) | None => new,

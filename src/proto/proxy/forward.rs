@@ -97,9 +97,12 @@ impl Proxy {
                 }
             },
         }
-        self.breadth_edit(&mut edit, context);
+        let parallel = u32::try_from(context.branches.len()).unwrap_or(u32::MAX);
+        breadth_edit(&mut edit, request, parallel);
+        // A method that we do not know may open a dialog (§16.6 step 4).
         if !context.is_in_dialog
-            && let Some(Method::Invite | Method::Subscribe | Method::Refer) = request.method()
+            && let Some(Method::Invite | Method::Subscribe | Method::Refer | Method::Other(_)) =
+                request.method()
             && let Some(key) = self.dialog_device(context, branch)
         {
             let value =
@@ -132,28 +135,14 @@ impl Proxy {
             edit.replace_value(HeaderName::Via, 0, via);
         }
         edit.replace(HeaderName::MaxForwards, next_max_forwards(request));
+        if leg.transport.is_reliable() {
+            length_edit(&mut edit, request);
+        }
         edit.prepend(
             HeaderName::Via,
             self.via(leg, branch_param, loop_hash(request))?,
         );
         Some(edit)
-    }
-
-    /// Shares Max-Breadth among the branches (RFC 5393 §5.3.3).
-    fn breadth_edit(&self, edit: &mut Edit<'_>, context: &ResponseContext) {
-        let is_forked = context.branches.len() > 1;
-        let is_named = context.request.header(HeaderName::MaxBreadth).is_some();
-        if !is_forked && !is_named {
-            return;
-        }
-        let breadth = max_breadth(&context.request).unwrap_or(1);
-        let branches = u32::try_from(context.branches.len())
-            .unwrap_or(u32::MAX)
-            .max(1);
-        edit.replace(
-            HeaderName::MaxBreadth,
-            (breadth / branches).max(1).to_string(),
-        );
     }
 
     /// A device takes part in a call.
@@ -270,6 +259,22 @@ fn first_device(ask: &Ask) -> Option<BindingId> {
             let adds = devices.iter().find(|device| device.expires > 0);
             adds.or_else(|| devices.first()).map(|device| device.id)
         }
+    }
+}
+
+/// Shares Max-Breadth among so many branches; every request that is forwarded has one (RFC 5393
+/// §5.3.3).
+pub(super) fn breadth_edit(edit: &mut Edit<'_>, request: &Message, branches: u32) {
+    let breadth = max_breadth(request).unwrap_or(1);
+    let share = (breadth / branches.max(1)).max(1);
+    edit.replace(HeaderName::MaxBreadth, share.to_string());
+}
+
+/// Says how long the body is, if nobody did: on a stream it has no other end (§16.6 step 9).
+pub(super) fn length_edit(edit: &mut Edit<'_>, message: &Message) {
+    if message.content_length().is_none() {
+        let length = message.body().len();
+        edit.append(HeaderName::ContentLength, length.to_string());
     }
 }
 

@@ -362,10 +362,10 @@ impl Proxy {
         let mut reply = Reply::new(request, status, phrase);
         stamp(&mut reply, flow, request);
         reply.to_tag(&validate::local_tag(request));
-        if reject == Reject::BadExtension
-            && let Some(options) = request.header(HeaderName::ProxyRequire)
-        {
-            reply.header(HeaderName::Unsupported, options);
+        if reject == Reject::BadExtension {
+            for option in request.values(HeaderName::ProxyRequire) {
+                reply.header(HeaderName::Unsupported, option);
+            }
         }
         if reject.is_passing() {
             reply.header(HeaderName::RetryAfter, "5");

@@ -62,13 +62,12 @@ impl Proxy {
     }
 
     /// Whether a Route without a token is one of our addresses: an app's outbound proxy setting.
+    /// A port that is not ours is another server's on the same host.
     fn is_own_route(&self, uri: &[u8]) -> bool {
         let Ok(uri) = Uri::parse(uri) else {
             return false;
         };
-        uri.user.is_none()
-            && uri
-                .host
-                .is_some_and(|host| self.upstreams.is_own_host(host))
+        uri.host
+            .is_some_and(|host| self.upstreams.is_own_address(host, uri.port))
     }
 }

@@ -5,6 +5,7 @@ use crate::proto::effects::Effects;
 use crate::proto::event::Drop;
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::{calling, set_state};
+use crate::proto::proxy::forward::length_edit;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Kind, Leg, Phase, ResponseContext, Target,
 };
@@ -433,6 +434,7 @@ pub(super) fn without_our_via(fx: &mut Effects<'_>, response: &Message) -> Optio
     }
     let mut edit = Edit::new(response);
     edit.remove_value(HeaderName::Via, 0);
+    length_edit(&mut edit, response);
     if let Some(contact) = contact_without_push(response) {
         edit.replace_value(HeaderName::Contact, 0, contact);
     }

@@ -33,7 +33,7 @@ impl Proxy {
         let branches = match (is_in_dialog, routes.token) {
             (true, Some(token)) => {
                 smallvec![Branch::new(
-                    self.dialog_target(fx, request, source, token)?,
+                    self.dialog_target(fx, request, source, token, routes.own)?,
                     1000
                 )]
             }
@@ -246,11 +246,12 @@ impl Proxy {
         request: &Message,
         source: Source,
         token: FlowToken,
+        own_routes: usize,
     ) -> Result<Target, Reject> {
         match source {
             Source::Upstream(_) => Ok(Target::Device(self.dialog_device_now(token)?)),
             Source::Device | Source::Stranger => {
-                let hops = self.dialog_hops(fx, request, token);
+                let hops = self.dialog_hops(fx, request, token, own_routes);
                 if hops.is_empty() {
                     return Err(Reject::NoUpstream);
                 }
@@ -285,14 +286,20 @@ impl Proxy {
         fx: &Effects<'_>,
         request: &Message,
         token: FlowToken,
+        own_routes: usize,
     ) -> Vec<UpstreamHop> {
         let upstream = self
             .location
             .agent(token.key.aor)
             .map(|agent| agent.upstream);
-        let by_target = request
-            .request_uri()
-            .and_then(|uri| self.trusted_hop(uri, token.node));
+        // RFC 3261 §16.6 step 7: the first Route that is not ours, else the Request-URI.
+        let next_route = request.routes().nth(own_routes).and_then(Result::ok);
+        let by_target = match next_route {
+            Some(route) => self.trusted_hop(route.uri, token.node),
+            None => request
+                .request_uri()
+                .and_then(|uri| self.trusted_hop(uri, token.node)),
+        };
         let by_node = || self.upstreams.node_hop(token.node);
         match (by_target.or_else(by_node), upstream) {
             (Some(hop), _) => vec![hop],
@@ -344,7 +351,7 @@ impl Proxy {
     ) {
         let target = routes
             .token
-            .map(|token| self.dialog_target(fx, request, source, token));
+            .map(|token| self.dialog_target(fx, request, source, token, routes.own));
         let leg = match target {
             Some(Ok(Target::Device(key))) => self
                 .location
@@ -390,6 +397,10 @@ impl Proxy {
             edit.replace_value(HeaderName::Contact, 0, contact);
         }
         edit.replace(HeaderName::MaxForwards, forward::next_max_forwards(request));
+        forward::breadth_edit(&mut edit, request, 1);
+        if leg.transport.is_reliable() {
+            forward::length_edit(&mut edit, request);
+        }
         let branch = stateless_branch(request, self.shard);
         edit.prepend(HeaderName::Via, self.via(leg, &branch, loop_hash(request))?);
         Some(edit.finish())

@@ -154,6 +154,18 @@ impl Upstreams {
         })
     }
 
+    /// Whether a host and port are one of our own addresses; without a port DNS decides it.
+    #[must_use]
+    pub(super) fn is_own_address(&self, host: Host<'_>, port: Option<u16>) -> bool {
+        let listeners = &self.settings.listeners;
+        self.is_own_host(host)
+            && port.is_none_or(|port| {
+                listeners
+                    .iter()
+                    .any(|l| l.address.port() == port || l.advertise_port == port)
+            })
+    }
+
     /// The group that trusts an address.
     #[must_use]
     pub(super) fn trusting(&self, address: IpAddr) -> Option<u16> {

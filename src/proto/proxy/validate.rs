@@ -80,13 +80,14 @@ impl Proxy {
     }
 }
 
-/// Max-Breadth of a request (RFC 5393 §5.3.3).
+/// Max-Breadth of a request, and never more than a request without one gets (RFC 5393 §5.3.3).
 pub(super) fn max_breadth(request: &Message) -> Result<u32, Reject> {
     let Some(value) = request.header(HeaderName::MaxBreadth) else {
         return Ok(DEFAULT_MAX_BREADTH);
     };
     let text = std::str::from_utf8(value).map_err(|_| Reject::Malformed)?;
-    text.trim().parse().map_err(|_| Reject::Malformed)
+    let breadth: u32 = text.trim().parse().map_err(|_| Reject::Malformed)?;
+    Ok(breadth.min(DEFAULT_MAX_BREADTH))
 }
 
 /// The hash of what decides a request's way (RFC 3261 §16.6 step 8): Request-URI, tags, Call-ID,

@@ -55,3 +55,25 @@ fn maddr_and_received_of_the_peer_are_not_followed() {
         Destination::Flow(udp("198.51.100.7:5062").id)
     );
 }
+
+/// Refusals for which no transaction was opened go the same way.
+#[test]
+fn a_refusal_without_state_goes_there_too() {
+    use crate::world;
+    let mut world = world::World::new();
+    let far = world::udp(40_000);
+    for (via, port) in [
+        ("10.0.0.1:5062;branch=z9hG4bK1", 5062),
+        ("10.0.0.1;branch=z9hG4bK1", 5060),
+        ("10.0.0.1:5062;branch=z9hG4bK1;rport", 40_000),
+        // What cannot be read goes back to where it came from.
+        ("10.0.0.1:5062;;;branch", 40_000),
+    ] {
+        let text = world::invite("1001", "x")
+            .replacen("192.0.2.80:5080;branch=z9hG4bKx;rport", via, 1)
+            .replacen("Max-Forwards: 70", "Max-Forwards: 0", 1);
+        world.receive(far, text);
+        let sent = world.sent.pop_front().unwrap();
+        assert_eq!(sent.to, Destination::Flow(world::udp(port).id), "{via}");
+    }
+}

@@ -1,0 +1,3 @@
+//! RFC 3326: the Reason header.
+
+mod section_2;

@@ -1,0 +1,3 @@
+//! RFC 3327: the Path header.
+
+mod section_5;
