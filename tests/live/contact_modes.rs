@@ -9,7 +9,11 @@ on_every_path!(
     a_sleeping_phone_is_woken_by_its_path,
 );
 
-on_both_asterisks!(a_phone_on_a_path_is_cancelled, a_phone_on_a_path_leaves,);
+on_both_asterisks!(
+    a_phone_on_a_path_is_cancelled,
+    a_phone_on_a_path_leaves,
+    a_phone_that_comes_back_from_elsewhere_on_a_path_is_called_once,
+);
 
 /// chan_sip keeps one contact whatever it is sent.
 mod many {
@@ -135,4 +139,21 @@ async fn a_phone_on_a_path_leaves(peers: Peers) {
     assert_eq!(stage.asterisk.contacts(&agent).len(), 1);
     handset.app().unregister().await.expect("it may leave");
     assert!(stage.asterisk.contacts(&agent).is_empty());
+}
+
+async fn a_phone_that_comes_back_from_elsewhere_on_a_path_is_called_once(peers: Peers) {
+    let stage = on_a_path(peers).await;
+    let (agent, mut handset) = stage.agent(Keeps::Path);
+    handset.wake().await;
+    // From another port: another Contact URI, the same device.
+    handset.wake().await;
+    assert_eq!(stage.asterisk.contacts(&agent).len(), 1);
+    stage.reachable(&agent).await;
+
+    stage.asterisk.call(&agent, 9);
+    let mut call = handset.app().next_call().await.expect("it rings");
+    call.answer().await.expect("the ACK comes");
+    stage.talking(&agent).await;
+    assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(handset.invites(), 1);
 }

@@ -310,6 +310,29 @@ fn in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_and_i
 }
 
 #[test]
+fn in_path_mode_a_device_that_comes_from_elsewhere_takes_its_old_contact_away() {
+    let mut world = World::with(settings(ContactMode::Path));
+    let one = ";+sip.instance=\"<urn:uuid:1>\"";
+    world.register_for(tcp(1), "1001", APNS, one, 600);
+    let elsewhere = register(tcp(2), "1001", APNS, one, 600, 2).replace("10.0.0.5", "10.9.9.9");
+    world.receive(tcp(2), elsewhere);
+    let relayed = world.expect("REGISTER");
+    let contacts: Vec<_> = relayed.message.values(HeaderName::Contact).collect();
+    let [new, old] = contacts[..] else {
+        panic!("{}", relayed.text())
+    };
+    assert!(new.starts_with(b"<sip:1001@10.9.9.9:5060>"));
+    assert_eq!(old, b"<sip:1001@10.0.0.5:5060>;expires=0");
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.expect("SIP/2.0 200");
+    // It has gone: a refresh from there says nothing of it.
+    let refresh = register(tcp(2), "1001", APNS, one, 600, 3).replace("10.0.0.5", "10.9.9.9");
+    world.receive(tcp(2), refresh);
+    let relayed = world.expect("REGISTER");
+    assert_eq!(relayed.message.values(HeaderName::Contact).count(), 1);
+}
+
+#[test]
 fn options_during_the_first_register_is_answered_200() {
     let mut world = World::new();
     world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));

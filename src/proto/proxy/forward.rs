@@ -228,6 +228,9 @@ impl Proxy {
             UpstreamContacts::Ours { values, expires } => {
                 edit.replace(HeaderName::Contact, values.join(", "));
                 edit.replace(HeaderName::Expires, expires.to_string());
+                for old in relay.replaced_contacts(self.location.agent(relay.aor.id())) {
+                    edit.append(HeaderName::Contact, old);
+                }
             }
         }
         if relay.mode == ContactMode::Path

@@ -191,6 +191,26 @@ impl Relay {
         }
     }
 
+    /// The Contacts under which the upstream still knows the devices of this REGISTER, when it sees
+    /// their own and they have changed: they go, or each call would reach the device twice.
+    #[must_use]
+    pub fn replaced_contacts(&self, agent: Option<&Agent>) -> SmallVec<[String; 1]> {
+        let (ContactMode::Path, Ask::Devices(devices), Some(agent)) = (self.mode, &self.ask, agent)
+        else {
+            return SmallVec::new();
+        };
+        let named: SmallVec<[Vec<u8>; 1]> = devices
+            .iter()
+            .filter_map(|device| uri_without_push(&device.contact))
+            .collect();
+        devices
+            .iter()
+            .filter_map(|device| uri_without_push(&agent.binding(device.id)?.contact))
+            .filter(|old| !named.contains(old))
+            .map(|old| format!("<{}>;expires=0", String::from_utf8_lossy(&old)))
+            .collect()
+    }
+
     /// What the upstream granted a device, in seconds, by its 2xx.
     #[must_use]
     pub fn granted(&self, response: &Message, device: &DeviceAsk) -> u32 {
@@ -348,6 +368,13 @@ impl DeviceAsk {
         value.push_str(&format!(";expires={expires}"));
         value
     }
+}
+
+/// The URI of a Contact value without what is about pushes.
+fn uri_without_push(contact: &[u8]) -> Option<Vec<u8>> {
+    let address = NameAddr::parse(contact).ok()?;
+    let uri = address.parse_uri().ok()?;
+    Some(uri.without_params(crate::proto::push::params::is_push_param))
 }
 
 /// The agent that a REGISTER is for: the user of its To.
