@@ -26,6 +26,11 @@ impl Sipp {
     pub(crate) fn new(scenario: &str, local: SocketAddr, remote: SocketAddr) -> Self {
         let home = home::directory(&format!("sipp-{scenario}"));
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("bench/sipp/{scenario}.xml"));
+        let is_there = Command::new("sipp").arg("-v").output().is_ok();
+        assert!(
+            is_there,
+            "there is no sipp here: install Debian's sip-tester"
+        );
         let mut command = process::command("sipp");
         command
             .current_dir(&home)
