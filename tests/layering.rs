@@ -76,7 +76,7 @@ const NOT_IN_PROTO: [&str; 12] = [
 ];
 
 /// The RFCs that we cite.
-const RFCS: [(u32, &str); 44] = [
+const RFCS: [(u32, &str); 45] = [
     (2119, "key words"),
     (2543, "SIP, the first"),
     (2617, "digest authentication"),
@@ -112,6 +112,7 @@ const RFCS: [(u32, &str); 44] = [
     (5658, "Record-Route"),
     (5737, "IPv4 for documentation"),
     (6026, "2xx to INVITE"),
+    (6809, "feature capabilities"),
     (6086, "INFO"),
     (6665, "SUBSCRIBE and NOTIFY"),
     (7118, "WebSocket"),

@@ -166,8 +166,10 @@ fn read_with_keys(source: &Source) -> (Result<Config, Mistakes>, BTreeSet<String
 fn root(root: Section<'_>, host: Host) -> Config {
     let workers = root.integer("workers", 0_u16, 0..=1_024);
     let tls = listen::tls(root.section("tls"));
+    let push = push::push(root.section("push"));
     let config = Config {
         settings: Settings {
+            apps: push::apps(&push),
             listeners: listen::listeners(root.sections("listen"), tls.server.is_some(), host),
             upstreams: upstream::upstreams(&root),
             wake: tuning::wake(root.section("wake")),
@@ -178,7 +180,7 @@ fn root(root: Section<'_>, host: Host) -> Config {
         tls: tls.server,
         upstream_ca: tls.upstream_ca,
         store: tuning::store(root.section("store")),
-        push: push::push(root.section("push")),
+        push,
         admin: tuning::admin(root.section("admin")),
         log: tuning::log(root.section("log")),
         warnings: Vec::new(),

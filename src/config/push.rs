@@ -6,6 +6,9 @@ use super::read::{Section, Text};
 use super::tuning::secret;
 use super::{ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig, PushConfig, Secret, value};
 
+use crate::proto::push::Pns;
+use crate::proto::settings::PushApp;
+
 const PRODUCTION: &str = "https://api.push.apple.com";
 const SANDBOX: &str = "https://api.sandbox.push.apple.com";
 const FCM: &str = "https://fcm.googleapis.com";
@@ -27,6 +30,25 @@ pub(super) fn push(section: Section<'_>) -> PushConfig {
     }
     section.finish();
     push
+}
+
+/// The apps that can be pushed.
+pub(super) fn apps(push: &PushConfig) -> Vec<PushApp> {
+    let apns = push.apns.iter().flat_map(|entry| {
+        let pns = match entry.environment {
+            ApnsEnvironment::Production => Pns::Apns,
+            ApnsEnvironment::Sandbox => Pns::ApnsSandbox,
+        };
+        entry.topics.iter().map(move |topic| PushApp {
+            pns,
+            name: topic.as_str().into(),
+        })
+    });
+    let fcm = push.fcm.iter().map(|entry| PushApp {
+        pns: Pns::Fcm,
+        name: entry.project.as_str().into(),
+    });
+    apns.chain(fcm).collect()
 }
 
 fn apns(section: &Section<'_>, earlier: &[ApnsConfig]) -> Option<ApnsConfig> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::proto::Transport;
+use crate::proto::push::Pns;
 
 /// The settings of all shards.
 #[derive(Clone, Debug)]
@@ -21,6 +22,44 @@ pub struct Settings {
     pub timing: Timing,
     /// `[limits]`.
     pub limits: Limits,
+    /// The apps that can be pushed: `[[push.apns]]` and `[[push.fcm]]`.
+    pub apps: Vec<PushApp>,
+}
+
+/// An app that can be pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushApp {
+    /// Its service.
+    pub pns: Pns,
+    /// APNs: the bundle id. FCM: the project id.
+    pub name: Arc<str>,
+}
+
+impl Settings {
+    /// Whether a device of an app can be pushed. A device in APNs' sandbox can by an entry for
+    /// either environment, one whose FCM project has no entry of its own by the only entry.
+    #[must_use]
+    pub fn can_push(&self, pns: Pns, app: &str) -> bool {
+        let of = |wanted: Pns| self.apps.iter().filter(move |known| known.pns == wanted);
+        match pns {
+            Pns::Apns => of(Pns::Apns).any(|known| *known.name == *app),
+            Pns::ApnsSandbox => of(Pns::Apns)
+                .chain(of(Pns::ApnsSandbox))
+                .any(|known| *known.name == *app),
+            Pns::Fcm => {
+                let is_named = of(Pns::Fcm).any(|known| app.is_empty() || *known.name == *app);
+                is_named || of(Pns::Fcm).count() == 1
+            }
+        }
+    }
+
+    /// Whether a service can be reached at all.
+    #[must_use]
+    pub fn has_service(&self, pns: Pns) -> bool {
+        self.apps
+            .iter()
+            .any(|known| known.pns == pns || (pns == Pns::ApnsSandbox && known.pns == Pns::Apns))
+    }
 }
 
 /// A listening address.
@@ -66,7 +105,7 @@ pub struct Node {
     pub transport: Option<Transport>,
 }
 
-/// What Asterisk sees as the Contact (BEHAVIOUR: registration).
+/// What Asterisk sees as the Contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContactMode {
     /// One contact per agent: the gateway forks to the devices.

@@ -513,3 +513,17 @@ fn notifies_that_reuse_a_branch_are_each_forwarded() {
     }
     world.assert_quiet();
 }
+
+#[test]
+fn a_datagram_without_content_length_gets_one_on_its_way_to_a_stream() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 600);
+    world.receive(
+        pbx(),
+        invite("1001", "c1").replace("Content-Length: 5\r\n", ""),
+    );
+    world.expect("SIP/2.0 100");
+    let forwarded = world.expect("INVITE");
+    assert_eq!(forwarded.header(HeaderName::ContentLength), "5");
+    assert_eq!(forwarded.message.body(), b"v=0\r\n");
+}

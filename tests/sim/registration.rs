@@ -7,7 +7,7 @@ use rouse::proto::sip::HeaderName;
 use rouse::proto::{Destination, Event};
 
 use crate::world::{
-    APNS, TOKEN, World, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
+    APNS, Sent, TOKEN, World, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
     settings, tcp, udp, via,
 };
 
@@ -394,4 +394,74 @@ Content-Length: 0
 
 "
     ))
+}
+
+/// The Feature-Caps values of a message.
+fn caps(sent: &Sent) -> Vec<String> {
+    let values = sent.message.values(HeaderName::FeatureCaps);
+    values
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .collect()
+}
+
+/// Registers with these URI and Contact parameters; the Feature-Caps that the upstream and the
+/// phone see.
+fn offered(params: &str, more: &str, caps_in: &str) -> (Vec<String>, Vec<String>) {
+    let mut world = World::new();
+    let text = register(tcp(1), "1001", params, more, 600, 1);
+    world.receive(
+        tcp(1),
+        text.replace("Expires: 600\r\n", &format!("Expires: 600\r\n{caps_in}")),
+    );
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    let ok = world.expect("SIP/2.0 200");
+    let added = caps(&relayed)
+        .into_iter()
+        .skip(usize::from(!caps_in.is_empty()))
+        .collect();
+    (added, caps(&ok))
+}
+
+#[test]
+fn a_pushed_device_and_its_registrar_are_told_so() {
+    let apns = ["*;+sip.pns=\"apns\"".to_owned()];
+    assert_eq!(offered(APNS, "", ""), (apns.to_vec(), apns.to_vec()));
+    let pnsreg = ["*;+sip.pns=\"apns\";+sip.pnsreg=\"150\"".to_owned()];
+    assert_eq!(
+        offered(APNS, ";+sip.pnsreg", ""),
+        (apns.to_vec(), pnsreg.to_vec())
+    );
+}
+
+#[test]
+fn a_device_that_asks_is_told_which_services_there_are() {
+    let (up, down) = offered("pn-provider", "", "");
+    assert!(up.is_empty());
+    assert_eq!(
+        down,
+        [
+            "*;+sip.pns=\"apns\"",
+            "*;+sip.pns=\"apns.dev\"",
+            "*;+sip.pns=\"fcm\""
+        ]
+    );
+    let (_, down) = offered("pn-provider=fcm", "", "");
+    assert_eq!(down, ["*;+sip.pns=\"fcm\""]);
+}
+
+#[test]
+fn a_service_that_we_have_not_or_that_a_nearer_proxy_has_is_plain_sip() {
+    let none = (Vec::new(), Vec::new());
+    let other = "pn-provider=apns;pn-param=DEF123GHIJ.other.app.voip;pn-prid=00aa";
+    assert_eq!(offered(other, "", ""), none);
+    assert_eq!(
+        offered("pn-provider=acme;pn-param=x;pn-prid=00aa", "", ""),
+        none
+    );
+    assert_eq!(
+        offered(APNS, "", "Feature-Caps: *;+sip.pns=\"apns\"\r\n"),
+        none
+    );
+    assert_eq!(offered("", "", ""), none);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rouse::proto::push::params::NoPush;
 use rouse::proto::push::{Notice, PushError, Reason};
 use rouse::proto::sip::HeaderName;
 use rouse::proto::{Destination, Event};
@@ -436,4 +437,46 @@ fn a_lost_store_keeps_calls_going() {
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
     world.expect("INVITE");
+}
+
+#[test]
+fn a_sleeping_phone_is_asked_to_register_again_before_its_end_and_never_by_a_voip_push() {
+    let mut world = World::new();
+    let two_tokens = format!("{}:voip&{}:remote", "0a".repeat(32), "0b".repeat(32));
+    let params = format!(
+        "pn-provider=apns;pn-param=DEF123GHIJ.com.example.app.voip&remote;pn-prid={two_tokens}"
+    );
+    world.register_for(tcp(1), "1001", &params, INSTANCE, 3600);
+    // While its connection is open it registers by itself.
+    world.advance(Duration::from_secs(3300));
+    assert!(world.pushes.is_empty());
+    world.register_for(tcp(1), "1001", &params, INSTANCE, 3600);
+    world.close(tcp(1));
+    world.advance(Duration::from_secs(3239));
+    assert!(world.pushes.is_empty());
+    world.advance(Duration::from_secs(1));
+    let push = world.accept_push();
+    assert_eq!(push.notice, Notice::Refresh);
+    assert_eq!(push.target.token.expose(), "0b".repeat(32));
+    // It was lost: another follows, until the end and not after it.
+    world.advance(Duration::from_secs(180));
+    assert_eq!(world.accept_push().notice, Notice::Refresh);
+    world.advance(Duration::from_secs(180));
+    let more = world.pushes.len();
+    assert_eq!(more, 3);
+    assert!(world.stored.is_empty());
+    world.advance(Duration::from_secs(7200));
+    assert_eq!(world.pushes.len(), more);
+}
+
+#[test]
+fn a_phone_with_a_voip_token_alone_is_not_refreshed_and_the_operator_hears_why() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 3600);
+    world.close(tcp(1));
+    world.advance(Duration::from_secs(3600));
+    assert!(world.pushes.is_empty());
+    assert!(world.events.iter().any(
+        |event| matches!(event, Event::NoPush { reason, .. } if *reason == NoPush::NoAlertToken)
+    ));
 }

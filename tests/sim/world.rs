@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rouse::proto::gateway::{Gateway, Genesis};
-use rouse::proto::push::{PushAccepted, PushError, PushRequest};
+use rouse::proto::push::{Pns, PushAccepted, PushError, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::settings::{
-    ContactMode, HoldResponse, Limits, Listener, Node, Settings, Timing, Upstream, Wake,
+    ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Settings, Timing, Upstream, Wake,
 };
 use rouse::proto::sip::{HeaderName, Message};
 use rouse::proto::timer::Timer;
@@ -100,6 +100,16 @@ pub fn settings(contact: ContactMode) -> Settings {
         },
         timing: Timing::default(),
         limits: Limits::default(),
+        apps: vec![
+            PushApp {
+                pns: Pns::Apns,
+                name: "com.example.app".into(),
+            },
+            PushApp {
+                pns: Pns::Fcm,
+                name: "project".into(),
+            },
+        ],
     }
 }
 

@@ -7,10 +7,16 @@ use std::time::{Duration, Instant};
 use crate::proto::aor::Aor;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
+use crate::proto::push::params::NoPush;
+use crate::proto::push::{Notice, refresh};
 use crate::proto::registration::binding::{Binding, StoredBinding};
 use crate::proto::registration::location::FlowChange;
 use crate::proto::timer::Timer;
 use crate::proto::{BindingKey, CloseReason, Event, FlowId, Output, StoreWrite};
+
+/// A datagram flow on which nothing was heard for so long has nobody behind it: keep-alives come
+/// at least twice as often (RFC 5626 §4.4.2).
+const AWAKE: Duration = Duration::from_secs(60);
 
 impl Proxy {
     pub(super) fn put_binding(
@@ -27,7 +33,8 @@ impl Proxy {
         let expires = binding.expires.saturating_duration_since(fx.now);
         let flow = binding.last_flow;
         binding.last_call = self.location.binding(key).and_then(|old| old.last_call);
-        binding.timer = Some(fx.timers.arm(binding.expires, Timer::Binding(key)));
+        let due = next_due(fx, &binding);
+        binding.timer = Some(fx.timers.arm(due, Timer::Binding(key)));
         let (old, changes) = self.location.put(aor, upstream, binding);
         if let Some(timer) = old.as_ref().and_then(|old| old.timer) {
             fx.cancel(timer);
@@ -63,8 +70,38 @@ impl Proxy {
         });
     }
 
+    /// A binding's time is over, or its device must be asked to register again.
+    pub(super) fn on_binding_due(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        let Some(binding) = self.location.binding_mut(key) else {
+            return;
+        };
+        if binding.expires <= fx.now {
+            self.on_expired(fx, key);
+            return;
+        }
+        let due = next_due(fx, binding);
+        binding.timer = Some(fx.timers.arm(due, Timer::Binding(key)));
+        let is_heard = binding
+            .last_heard
+            .is_some_and(|heard| fx.now.saturating_duration_since(heard) < AWAKE);
+        let is_awake = match binding.flow() {
+            // An open connection is an app that runs: it registers by itself.
+            Some(flow) => flow.transport.is_reliable() || is_heard,
+            None => false,
+        };
+        if let (false, Some(params)) = (is_awake, binding.push.clone()) {
+            let left = binding.expires.saturating_duration_since(fx.now);
+            if !self.wakes.push(fx, key, &params, Notice::Refresh, left) {
+                let agent = self.location.agent(key.aor);
+                let aor = agent.map_or_else(String::new, |agent| agent.aor.to_string());
+                let (aor, reason) = (aor.into(), NoPush::NoAlertToken);
+                fx.event(Event::NoPush { aor, reason });
+            }
+        }
+    }
+
     /// A binding's time is over.
-    pub(super) fn on_expired(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+    fn on_expired(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
         let Some(agent) = self.location.agent(key.aor) else {
             return;
         };
@@ -183,6 +220,16 @@ impl Proxy {
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         self.anchor.unix_ms.saturating_add(ms) / 1000
     }
+}
+
+/// When a binding has to be looked at next: to refresh it by a push, or at its end.
+fn next_due(fx: &Effects<'_>, binding: &Binding) -> Instant {
+    let age = Duration::from_millis(fx.unix_ms.saturating_sub(binding.registered_ms));
+    let since = fx.now.checked_sub(age).unwrap_or(fx.now);
+    let refresh = refresh::next(since, binding.expires, fx.now);
+    refresh
+        .filter(|_| binding.push.is_some())
+        .unwrap_or(binding.expires)
 }
 
 /// Tells the transports which flows have agents.

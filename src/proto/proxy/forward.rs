@@ -233,6 +233,9 @@ impl Proxy {
                 }
             }
         }
+        for caps in relay.offer.to_upstream() {
+            edit.append(HeaderName::FeatureCaps, caps);
+        }
         if relay.mode == ContactMode::Path
             && let Some(id) = first_device(&relay.ask)
         {

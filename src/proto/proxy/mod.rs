@@ -286,7 +286,7 @@ impl Proxy {
     /// Fires any timer.
     pub(super) fn on_timer(&mut self, fx: &mut Effects<'_>, timer: Timer) {
         match timer {
-            Timer::Binding(key) => self.on_expired(fx, key),
+            Timer::Binding(key) => self.on_binding_due(fx, key),
             Timer::Client(id, letter) => {
                 if let Some(event) = self.transactions.handle_client_timer(fx, id, letter) {
                     self.on_client_event(fx, id, event, None);

@@ -40,10 +40,8 @@ impl Proxy {
             .of_domain(host)
             .ok_or(Reject::UnknownDomain)?;
         let aor = Aor { user, domain };
-        let group = self.settings.upstreams.get(usize::from(upstream));
-        let mode = group.ok_or(Reject::UnknownDomain)?.contact;
         let own_routes = self.preprocess(request)?.own;
-        let relay = Relay::read(request, aor, upstream, mode)?;
+        let relay = Relay::read(request, aor, upstream, &self.settings)?;
         self.check_device_limit(&relay)?;
         let hops = self.upstreams.hops(fx.now, upstream);
         if hops.is_empty() {
@@ -377,6 +375,9 @@ fn write_success(
     let longest = granted.iter().map(|(_, expires)| *expires).max();
     if let (Some(longest), Ok(Some(_))) = (longest, response.expires()) {
         edit.replace(HeaderName::Expires, longest.to_string());
+    }
+    for caps in relay.offer.to_device(longest.unwrap_or(u32::MAX)) {
+        edit.append(HeaderName::FeatureCaps, caps);
     }
     if relay.mode == ContactMode::Path {
         edit.remove(HeaderName::Path);

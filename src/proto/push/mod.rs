@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod params;
+pub mod refresh;
 pub mod wake;
 
 /// A push notification service (RFC 8599 §14.5; `apns.dev` is Linphone's name for the sandbox).
@@ -22,6 +23,27 @@ pub enum Pns {
 }
 
 impl Pns {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Apns, Self::ApnsSandbox, Self::Fcm];
+
+    /// The value of `pn-provider` and of `+sip.pns` (RFC 8599 §14.5).
+    #[must_use]
+    pub const fn provider(self) -> &'static str {
+        match self {
+            Self::Apns => "apns",
+            Self::ApnsSandbox => "apns.dev",
+            Self::Fcm => "fcm",
+        }
+    }
+
+    /// Reads a provider's name, in any case.
+    #[must_use]
+    pub fn from_provider(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|pns| pns.provider().eq_ignore_ascii_case(name))
+    }
+
     /// The label in logs and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {

@@ -41,6 +41,13 @@ pub enum NoPush {
     BadToken,
     /// `pn-param` is missing or not readable.
     BadParam,
+    /// It has a token for calls alone, which must not carry anything else (it can be called, but
+    /// not asked to register again).
+    NoAlertToken,
+    /// No provider is configured for this service and app.
+    NotConfigured,
+    /// A proxy nearer to the device has said that it pushes (RFC 8599 §5.6.1.1).
+    NearerProxy,
 }
 
 impl NoPush {
@@ -53,6 +60,9 @@ impl NoPush {
             Self::UnknownProvider => "unknown-provider",
             Self::BadToken => "bad-token",
             Self::BadParam => "bad-param",
+            Self::NoAlertToken => "no-alert-token",
+            Self::NotConfigured => "not-configured",
+            Self::NearerProxy => "nearer-proxy",
         }
     }
 }
@@ -93,11 +103,12 @@ impl PushParams {
             return Err(NoPush::Query);
         };
         let param = text("pn-param");
-        match provider.to_ascii_lowercase().as_str() {
-            "apns" => Self::read_apns(Pns::Apns, param.as_deref(), &prid),
-            "apns.dev" => Self::read_apns(Pns::ApnsSandbox, param.as_deref(), &prid),
-            "fcm" => Self::read_fcm(param.as_deref().unwrap_or(""), &prid),
-            _ => Err(NoPush::UnknownProvider),
+        match Pns::from_provider(&provider) {
+            Some(pns @ (Pns::Apns | Pns::ApnsSandbox)) => {
+                Self::read_apns(pns, param.as_deref(), &prid)
+            }
+            Some(Pns::Fcm) => Self::read_fcm(param.as_deref().unwrap_or(""), &prid),
+            None => Err(NoPush::UnknownProvider),
         }
     }
 

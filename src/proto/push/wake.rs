@@ -94,11 +94,10 @@ impl Wakes {
             Some(wake) if !wake.is_pushed => wake.is_pushed = true,
             Some(_) | None => return false,
         }
-        self.push(fx, key, params, Notice::Call(notice), lifetime);
-        true
+        self.push(fx, key, params, Notice::Call(notice), lifetime)
     }
 
-    /// Sends one push to a device.
+    /// Sends one push to a device; returns whether the device has a token for it.
     pub fn push(
         &mut self,
         fx: &mut Effects<'_>,
@@ -106,12 +105,12 @@ impl Wakes {
         params: &PushParams,
         notice: Notice,
         lifetime: Duration,
-    ) {
+    ) -> bool {
         let token = match &notice {
             Notice::Call(_) => &params.call_token,
             Notice::Cancel(_) | Notice::Refresh => {
                 let Some(token) = &params.alert_token else {
-                    return;
+                    return false;
                 };
                 token
             }
@@ -137,6 +136,7 @@ impl Wakes {
             notice,
             lifetime,
         })));
+        true
     }
 
     /// Takes a push off the list of those without a verdict.

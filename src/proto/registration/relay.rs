@@ -10,16 +10,20 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::proto::aor::{Aor, CONTACT_PARAM};
+use crate::proto::push::Pns;
 use crate::proto::push::params::{NoPush, PushParams};
+use crate::proto::push::refresh::PNSREG;
 use crate::proto::registration::binding::device_identity;
 use crate::proto::registration::location::Agent;
 use crate::proto::reject::Reject;
-use crate::proto::settings::ContactMode;
+use crate::proto::settings::{ContactMode, Settings};
 use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape, unquote};
 use crate::proto::{AorId, BindingId};
 
 /// What a REGISTER asks when it names no time (RFC 3261 §10.2.1.1 leaves it to the registrar).
 const DEFAULT_EXPIRES: u32 = 3600;
+/// A registration must be longer than this, in seconds, to be kept by pushes (RFC 8599 §5.6.1.1).
+const SHORTEST: u32 = 120;
 
 /// One REGISTER on its way.
 #[derive(Clone, Debug)]
@@ -32,6 +36,19 @@ pub struct Relay {
     pub mode: ContactMode,
     /// What it asks.
     pub ask: Ask,
+    /// The push services that are offered in return, RFC 8599 §5.6.1.
+    pub offer: Offer,
+}
+
+/// What a REGISTER is told about push services (`Feature-Caps`, RFC 6809).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Toward the upstream too: the device will be pushed.
+    pub pushed: SmallVec<[Pns; 1]>,
+    /// To the device alone: it asked what there is (RFC 8599 §4.1.1).
+    pub listed: SmallVec<[Pns; 3]>,
+    /// The device can refresh by itself if it is told when (`+sip.pnsreg`).
+    pub wants_pnsreg: bool,
 }
 
 /// What a REGISTER asks.
@@ -87,8 +104,14 @@ impl Relay {
         request: &Message,
         aor: Aor,
         upstream: u16,
-        mode: ContactMode,
+        settings: &Settings,
     ) -> Result<Self, Reject> {
+        let group = settings.upstreams.get(usize::from(upstream));
+        let mode = group.ok_or(Reject::UnknownDomain)?.contact;
+        let is_nearer = request
+            .values(HeaderName::FeatureCaps)
+            .any(|caps| memchr::memmem::find(caps, b"+sip.pns=").is_some());
+        let mut offer = Offer::default();
         let header_expires = request.expires().map_err(|_| Reject::Malformed)?;
         let mut devices = SmallVec::new();
         let mut is_star = false;
@@ -96,7 +119,9 @@ impl Relay {
             match contact.map_err(|_| Reject::Malformed)? {
                 Contact::Star => is_star = true,
                 Contact::Address(address) => {
-                    devices.push(DeviceAsk::read(&address, header_expires, aor.id())?);
+                    let mut device = DeviceAsk::read(&address, header_expires, aor.id())?;
+                    offer.consider(&mut device, &address, settings, is_nearer);
+                    devices.push(device);
                 }
             }
         }
@@ -114,6 +139,7 @@ impl Relay {
             upstream,
             mode,
             ask,
+            offer,
         })
     }
 
@@ -305,6 +331,72 @@ impl Relay {
     fn escaped_user(&self) -> String {
         escape_user(&self.aor.user)
     }
+}
+
+impl Offer {
+    /// Decides whether a device is pushed, and what it is told.
+    fn consider(
+        &mut self,
+        device: &mut DeviceAsk,
+        address: &NameAddr<'_>,
+        settings: &Settings,
+        is_nearer: bool,
+    ) {
+        if is_nearer {
+            if device.push.is_ok() {
+                device.push = Err(NoPush::NearerProxy);
+            }
+            return;
+        }
+        match &device.push {
+            Ok(params) if settings.can_push(params.pns, &params.app) => {
+                if device.expires > 0 && !self.pushed.contains(&params.pns) {
+                    self.pushed.push(params.pns);
+                }
+                self.wants_pnsreg |= address.params.get("+sip.pnsreg").is_some();
+            }
+            Ok(_) => device.push = Err(NoPush::NotConfigured),
+            Err(NoPush::Query) => {
+                let uri = address.parse_uri().ok();
+                let provider = uri.and_then(|uri| uri.params.value("pn-provider"));
+                let named = provider.and_then(|name| std::str::from_utf8(name).ok());
+                let is_asked =
+                    |pns: Pns| named.is_none_or(|name| Pns::from_provider(name) == Some(pns));
+                self.listed.extend(
+                    Pns::ALL
+                        .into_iter()
+                        .filter(|pns| settings.has_service(*pns) && is_asked(*pns)),
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The Feature-Caps of the relayed REGISTER: one for each service (RFC 8599 §8).
+    pub fn to_upstream(&self) -> impl Iterator<Item = String> + '_ {
+        self.pushed.iter().map(|pns| caps(*pns))
+    }
+
+    /// The Feature-Caps of the 2xx to the device. A registration too short to be refreshed by
+    /// pushes promises none.
+    pub fn to_device(&self, longest: u32) -> impl Iterator<Item = String> + '_ {
+        let pushed = if longest > SHORTEST {
+            self.pushed.as_slice()
+        } else {
+            &[]
+        };
+        let pnsreg = if self.wants_pnsreg {
+            format!(";+sip.pnsreg=\"{PNSREG}\"")
+        } else {
+            String::new()
+        };
+        let pushed = pushed.iter().map(move |pns| caps(*pns) + &pnsreg);
+        pushed.chain(self.listed.iter().map(|pns| caps(*pns)))
+    }
+}
+
+fn caps(pns: Pns) -> String {
+    format!("*;+sip.pns=\"{}\"", pns.provider())
 }
 
 impl DeviceAsk {
