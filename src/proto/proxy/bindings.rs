@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::proto::aor::Aor;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
+use crate::proto::proxy::response_context::Branch;
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Notice, refresh};
 use crate::proto::registration::binding::{Binding, StoredBinding};
@@ -122,6 +123,7 @@ impl Proxy {
                 continue;
             };
             let aor: Box<str> = agent.aor.to_string().into();
+            let siblings = self.location.same_device(key);
             if agent
                 .binding(key.binding)
                 .is_some_and(|binding| binding.push.is_some())
@@ -135,9 +137,18 @@ impl Proxy {
             }
             for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
                 self.with_context(fx, waiter.context, |proxy, fx, context| {
-                    proxy.on_flow_gone(fx, context, waiter.branch, flow);
+                    proxy.on_flow_gone(fx, context, waiter.branch, flow, &siblings);
                 });
             }
+        }
+        for waiter in self.moved.remove(&flow).unwrap_or_default() {
+            self.with_context(fx, waiter.context, |proxy, fx, context| {
+                let branch = context.branches.get(usize::from(waiter.branch));
+                let key = branch.and_then(Branch::device);
+                let siblings = key.map(|key| proxy.location.same_device(key));
+                let siblings = siblings.unwrap_or_default();
+                proxy.on_flow_gone(fx, context, waiter.branch, flow, &siblings);
+            });
         }
     }
 

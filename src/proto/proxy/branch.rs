@@ -43,6 +43,12 @@ impl Proxy {
             context: context.id,
             branch: index,
         };
+        if !self.moved.is_empty() {
+            self.moved.retain(|_, waiters| {
+                waiters.retain(|other| *other != waiter);
+                !waiters.is_empty()
+            });
+        }
         let Some(branch) = context.branches.get_mut(usize::from(index)) else {
             return;
         };

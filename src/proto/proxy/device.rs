@@ -213,30 +213,38 @@ impl Proxy {
         self.push_for(fx, context, index, key);
     }
 
-    /// The flow under a device is gone.
+    /// The flow under a device is gone; `siblings` are the bindings of the same device.
     pub(super) fn on_flow_gone(
         &mut self,
         fx: &mut Effects<'_>,
         context: &mut ResponseContext,
         index: u16,
         flow: FlowId,
+        siblings: &[BindingKey],
     ) {
         let Some(branch) = context.branches.get(usize::from(index)) else {
             return;
         };
+        let other = self.other_flow(context, siblings);
         match &branch.state {
             BranchState::Calling(calling) if calling.leg.to == Destination::Flow(flow) => {
                 let client = calling.client;
                 self.clients.remove(&client);
                 self.transactions.abandon(fx, client);
-                self.on_device_lost(fx, context, index, Reject::NoDevice);
+                match other {
+                    Some((key, flow)) => self.move_branch(fx, context, index, key, flow),
+                    None => self.on_device_lost(fx, context, index, Reject::NoDevice),
+                }
             }
             BranchState::Cancelling { .. } => {
                 self.fail_branch(fx, context, index, Reject::Cancelled);
             }
             BranchState::Probing { timer } => {
                 fx.cancel(*timer);
-                self.on_device_lost(fx, context, index, Reject::NoDevice);
+                match other {
+                    Some((key, flow)) => self.move_branch(fx, context, index, key, flow),
+                    None => self.on_device_lost(fx, context, index, Reject::NoDevice),
+                }
             }
             BranchState::Idle
             | BranchState::Waking { .. }
@@ -244,6 +252,21 @@ impl Proxy {
             | BranchState::Late(_)
             | BranchState::Final => {}
         }
+    }
+
+    /// Another flow of a device whose flow is gone (RFC 5626 §5.3), for a request that may be sent
+    /// twice.
+    fn other_flow(
+        &self,
+        context: &ResponseContext,
+        siblings: &[BindingKey],
+    ) -> Option<(BindingKey, Flow)> {
+        if !context.is_invite() || context.phase != Phase::Open {
+            return None;
+        }
+        siblings
+            .iter()
+            .find_map(|key| Some((*key, self.location.binding(*key)?.flow()?)))
     }
 
     /// A device did not take its request: if it can be woken it is, else the branch ends so.

@@ -68,6 +68,8 @@ pub struct Proxy {
     late_answers: HashMap<ClientId, ServerId, RandomState>,
     /// The branches that are not final, by their device.
     by_device: HashMap<BindingKey, SmallVec<[Waiter; 2]>, RandomState>,
+    /// The branches whose request is live on a flow that their device has left for another.
+    moved: HashMap<FlowId, SmallVec<[Waiter; 1]>, RandomState>,
     /// Agents whose first REGISTER is under way: chan_sip qualifies before it answers.
     registering: HashMap<AorId, u32, RandomState>,
     /// The context that waits for a write, by the ticket's number.
@@ -112,6 +114,7 @@ impl Proxy {
             servers: HashMap::default(),
             late_answers: HashMap::default(),
             by_device: HashMap::default(),
+            moved: HashMap::default(),
             registering: HashMap::default(),
             tickets: HashMap::default(),
             last_ticket: 0,
@@ -389,6 +392,7 @@ impl Proxy {
             self.tickets.len() + self.registering.len(),
             self.clients.len()
                 + self.by_device.len()
+                + self.moved.len()
                 + self.late_answers.len()
                 + self.servers.len(),
         ]

@@ -17,7 +17,7 @@ use crate::proto::reject::Reject;
 use crate::proto::settings::HoldResponse;
 use crate::proto::sip::{Reply, unquote};
 use crate::proto::timer::{ContextTimer, Timer};
-use crate::proto::{BindingKey, Destination, Event, Output, StoreWrite};
+use crate::proto::{BindingKey, Destination, Event, Flow, Output, StoreWrite};
 
 /// Longest text of a caller that a push carries, in characters.
 const LONGEST_CALLER: usize = 256;
@@ -189,20 +189,39 @@ impl Proxy {
             }
             BranchState::Idle | BranchState::Cancelling { .. } | BranchState::Final => false,
         };
-        let old = branch.device();
         if !is_due || context.phase != Phase::Open {
+            if let BranchState::Calling(calling) = &branch.state
+                && let Destination::Flow(old) = calling.leg.to
+                && old != flow.id
+            {
+                let waiter = Waiter {
+                    context: context.id,
+                    branch: index,
+                };
+                self.moved.entry(old).or_default().push(waiter);
+            }
             // A live INVITE stays; what waited beside it for the device need not.
             self.stop_waiting(fx, context, index);
             return;
         }
+        self.move_branch(fx, context, index, key, flow);
+    }
+
+    /// Sends the request of a branch again, over another flow of its device.
+    pub(super) fn move_branch(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+        key: BindingKey,
+        flow: Flow,
+    ) {
         self.stop_branch(fx, context, index);
         let waiter = Waiter {
             context: context.id,
             branch: index,
         };
-        if let Some(branch) = context.branches.get_mut(usize::from(index))
-            && old != Some(key)
-        {
+        if let Some(branch) = context.branches.get_mut(usize::from(index)) {
             branch.target = Target::Device(key);
         }
         self.by_device.entry(key).or_default().push(waiter);

@@ -42,12 +42,46 @@ fn the_other_flow_gets_it_when_the_first_is_gone() {
 }
 
 #[test]
+fn a_flow_that_dies_under_the_request_is_followed_by_the_other() {
+    let mut world = two_flows();
+    let sent = call_any(&mut world, "c1").remove(0);
+    assert_eq!(sent.to, Destination::Flow(tcp(2).id));
+    world.close(tcp(2));
+    let again = world.expect("INVITE");
+    assert_eq!(again.to, Destination::Flow(tcp(1).id));
+    world.receive(tcp(1), response(&again, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
 fn the_same_reg_id_replaces_its_flow() {
     let mut world = two_flows();
     world.register_for(tcp(3), "1001", "", SECOND, 7200);
     assert_eq!(world.gateway.location().count(), (2, 2));
     let sent = call_any(&mut world, "c1");
     assert_eq!(sent[0].to, Destination::Flow(tcp(3).id));
+}
+
+/// A phone that rings and registers from elsewhere keeps ringing where it rings; when that flow goes
+/// the call follows.
+#[test]
+fn a_ringing_phone_that_moved_gets_its_call_again_when_the_old_flow_dies() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, FIRST, 7200);
+    let sent = call_any(&mut world, "c1").remove(0);
+    world.receive(tcp(1), response(&sent, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.register_for(tcp(3), "1001", APNS, FIRST, 7200);
+    world.expect_nothing();
+    world.close(tcp(1));
+    let again = world.expect("INVITE");
+    assert_eq!(again.to, Destination::Flow(tcp(3).id));
+    assert!(world.pushes.is_empty());
+    world.receive(tcp(3), response(&again, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.assert_quiet();
 }
 
 /// A phone that can be woken is pinged before it is believed: CRLF CRLF on a connection.
