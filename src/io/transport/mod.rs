@@ -25,6 +25,7 @@ mod stream;
 mod tcp;
 mod tls;
 mod udp;
+mod wire;
 
 pub use connection::{Report, SendError};
 pub use counts::{Closed, Counts, Dropped, Refused};

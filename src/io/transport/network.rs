@@ -20,10 +20,10 @@ use crate::io::transport::connection::{Connection, Report, SendError};
 use crate::io::transport::counts::Counts;
 use crate::io::transport::inlet::Inlet;
 use crate::io::transport::listening::Listening;
-use crate::io::transport::stream::{StreamTask, trace_wire};
+use crate::io::transport::stream::StreamTask;
 use crate::io::transport::tls::{TlsClient, TlsServer};
 use crate::io::transport::udp::DatagramSocket;
-use crate::io::transport::{TransportLimits, hop};
+use crate::io::transport::{TransportLimits, hop, wire};
 use crate::proto::sip::FrameLimits;
 use crate::proto::{
     CloseReason, ConnectionId, Destination, Flow, FlowId, Hop, ListenerId, Transport,
@@ -102,14 +102,14 @@ impl Network {
                 .map(|()| Transport::Udp),
             Destination::Flow(FlowId::Stream(id)) => match self.connections.get(id) {
                 Some(connection) => {
-                    trace_wire("out", connection.flow.remote, &message);
+                    wire::trace("out", connection.flow.remote, &message);
                     let sent = connection.send(message, report);
                     sent.map(|()| connection.flow.transport)
                 }
                 None => Err(SendError::FlowGone),
             },
             Destination::Hop(hop) => {
-                trace_wire("out", hop.address, &message);
+                wire::trace("out", hop.address, &message);
                 self.send_hop(hop, message, report).map(|()| hop.transport)
             }
         };
@@ -307,7 +307,7 @@ impl Network {
         remote: SocketAddr,
         message: Bytes,
     ) -> Result<(), SendError> {
-        trace_wire("out", remote, &message);
+        wire::trace("out", remote, &message);
         match self.datagrams.get(usize::from(listener.0)) {
             Some(Some(socket)) => socket.send(remote, message, self.counts()),
             Some(None) | None => Err(SendError::FlowGone),

@@ -23,6 +23,7 @@ use crate::io::clock::Clock;
 use crate::io::transport::TransportLimits;
 use crate::io::transport::connection::{Connection, Outgoing, Report, Standing};
 use crate::io::transport::inlet::Inlet;
+use crate::io::transport::wire;
 use crate::proto::CloseReason;
 use crate::proto::sip::{Frame, FrameLimits, Framer, ParseErrorKind};
 
@@ -291,11 +292,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         match frame {
             Frame::Message(message) => {
                 self.connection.is_stranger.store(false, Ordering::Relaxed);
-                trace_wire("in", flow.remote, message.raw());
+                wire::trace("in", flow.remote, message.raw());
                 self.inlet.stream_message(flow, bound, message).await;
             }
             Frame::Malformed(bytes, error) => {
-                trace_wire("in", flow.remote, &bytes);
+                wire::trace("in", flow.remote, &bytes);
                 self.inlet.stream_malformed(flow, bytes, error).await;
             }
             Frame::Ping => {
@@ -395,15 +396,4 @@ fn reason_of(error: &io::Error) -> CloseReason {
     } else {
         CloseReason::Transport
     }
-}
-
-/// Logs a raw message, on the one target that may show it.
-pub(super) fn trace_wire(direction: &'static str, remote: std::net::SocketAddr, bytes: &[u8]) {
-    tracing::trace!(
-        target: "sip::wire",
-        direction,
-        %remote,
-        "{}",
-        String::from_utf8_lossy(bytes)
-    );
 }

@@ -16,7 +16,7 @@ use crate::io::transport::connection::SendError;
 use crate::io::transport::counts::Counts;
 use crate::io::transport::inlet::Inlet;
 use crate::io::transport::socket::{canonical, for_family};
-use crate::io::transport::stream::trace_wire;
+use crate::io::transport::wire;
 use crate::proto::sip::Message;
 use crate::proto::{Flow, FlowId, ListenerId, Transport};
 
@@ -137,7 +137,7 @@ impl DatagramSocket {
             }
             return;
         }
-        trace_wire("in", remote, datagram);
+        wire::trace("in", remote, datagram);
         let bytes = Bytes::copy_from_slice(datagram);
         match Message::parse(bytes.clone()) {
             Ok(message) => inlet.datagram_message(flow, message),
