@@ -76,10 +76,17 @@ struct Found<T> {
 impl Resolver {
     /// A resolver with the system's name servers and hosts file.
     ///
+    /// A machine without a name server still has its hosts file, and a gateway whose nodes are
+    /// addresses needs no more: it is told so, and starts.
+    ///
     /// # Errors
-    /// If the system's configuration cannot be read.
+    /// If the configuration cannot be used.
     pub fn from_system() -> Result<Self, ResolveError> {
-        let (config, options) = hickory_resolver::system_conf::read_system_conf().map_err(setup)?;
+        let (config, options) =
+            hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
+                tracing::warn!(%error, "no name servers: only addresses and the hosts file resolve");
+                (without_servers(), ResolverOpts::default())
+            });
         Self::with_options(config, options, "/etc/hosts")
     }
 
@@ -544,6 +551,11 @@ fn is_absent(error: &NetError) -> bool {
     }
 }
 
+/// A configuration that asks nobody.
+fn without_servers() -> ResolverConfig {
+    ResolverConfig::from_parts(None, Vec::new(), Vec::new())
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
@@ -566,6 +578,22 @@ mod tests {
             address: address.parse().unwrap(),
             server_name: server_name.map(Arc::from),
         })
+    }
+
+    #[tokio::test]
+    async fn without_name_servers_an_address_resolves_and_a_name_fails_with_a_sentence() {
+        let hosts = "/nonexistent/hosts";
+        let resolver = Resolver::new(without_servers(), hosts).unwrap();
+        let (hops, _) = resolver
+            .resolve(&node("192.0.2.7", Some(5080), None))
+            .await
+            .unwrap();
+        assert_eq!(hops[0].address, "192.0.2.7:5080".parse().unwrap());
+        let error = resolver
+            .resolve(&node("pbx.example.com", Some(5080), None))
+            .await
+            .unwrap_err();
+        assert!(!error.to_string().is_empty());
     }
 
     fn addresses(transport: Transport, port: u16) -> Plan {
