@@ -73,6 +73,33 @@ fn a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200() {
 }
 
 #[test]
+fn an_app_that_wakes_with_another_instance_but_its_token_gets_the_call_and_stays_one_device() {
+    const OTHER: &str = ";+sip.instance=\"<urn:uuid:2>\"";
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.register_for(tcp(2), "1001", APNS, OTHER, 600);
+    let forwarded = world.expect("INVITE sip:1001@10.0.0.5:5060;pn-provider=apns");
+    assert_eq!(forwarded.to, Destination::Flow(tcp(2).id));
+    assert_eq!(world.gateway.location().count(), (1, 1));
+    assert_eq!(world.stored.len(), 1);
+    world.receive(tcp(2), response(&forwarded, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    // From here on it is known by its new instance, whatever its token becomes.
+    let other_token = APNS.replace("00aabb", "99aabb");
+    world.register_for(tcp(2), "1001", &other_token, OTHER, 600);
+    assert_eq!(world.gateway.location().count(), (1, 1));
+    // The instance that it had once is another device by now: so is its token.
+    world.register_for(tcp(3), "1001", APNS, INSTANCE, 600);
+    assert_eq!(world.gateway.location().count(), (2, 2));
+    assert_eq!(world.stored.len(), 2);
+    world.assert_quiet();
+}
+
+#[test]
 fn a_phone_that_never_wakes_gets_480_after_wake_timeout() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));

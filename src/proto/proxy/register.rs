@@ -41,7 +41,10 @@ impl Proxy {
             .ok_or(Reject::UnknownDomain)?;
         let aor = Aor { user, domain };
         let own_routes = self.preprocess(request)?.own;
-        let relay = Relay::read(request, aor, upstream, &self.settings)?;
+        let mut relay = Relay::read(request, aor, upstream, &self.settings)?;
+        if let Some(agent) = self.location.agent(relay.aor.id()) {
+            relay.recognise(agent);
+        }
         self.check_device_limit(&relay)?;
         let hops = self.upstreams.hops(fx.now, upstream);
         if hops.is_empty() {

@@ -76,6 +76,12 @@ pub fn is_push_param(name: &[u8]) -> bool {
 }
 
 impl PushParams {
+    /// Whether a call's push by the one wakes the same app on the same phone as by the other.
+    #[must_use]
+    pub fn wakes_same_app(&self, other: &Self) -> bool {
+        self.pns == other.pns && self.app == other.app && self.call_token == other.call_token
+    }
+
     /// Reads the parameters of a Contact URI.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use crate::proto::aor::Aor;
+use crate::proto::push::params::PushParams;
 use crate::proto::registration::binding::Binding;
 use crate::proto::{AorId, BindingId, BindingKey, FlowId};
 
@@ -29,6 +30,29 @@ impl Agent {
     #[must_use]
     pub fn binding(&self, id: BindingId) -> Option<&Binding> {
         self.bindings.iter().find(|binding| binding.id == id)
+    }
+
+    /// The number of a known device: the same instance and reg-id (RFC 5626 §6), or else the same
+    /// push token. An app whose instance is new, since it lost its files or never kept one, is
+    /// still the one that the token wakes: as a second device it would be pushed and rung twice.
+    #[must_use]
+    pub fn number_of(
+        &self,
+        instance: Option<&str>,
+        reg_id: Option<u32>,
+        push: Option<&PushParams>,
+    ) -> Option<BindingId> {
+        let same_reg_id = || {
+            let bindings = self.bindings.iter();
+            bindings.filter(|binding| binding.reg_id == reg_id)
+        };
+        let same_instance =
+            same_reg_id().find(|b| instance.is_some() && b.instance.as_deref() == instance);
+        let same_token = || {
+            let push = push?;
+            same_reg_id().find(|b| b.push.as_deref().is_some_and(|b| b.wakes_same_app(push)))
+        };
+        Some(same_instance.or_else(same_token)?.id)
     }
 }
 

@@ -303,6 +303,29 @@ impl Relay {
         Some(u32::try_from(stay).unwrap_or(u32::MAX)).filter(|stay| *stay > 0)
     }
 
+    /// Gives devices that the agent has already their numbers there; a number made of what a device
+    /// says of itself is for new ones.
+    pub fn recognise(&mut self, agent: &Agent) {
+        let Ask::Devices(devices) = &mut self.ask else {
+            return;
+        };
+        let mut taken: SmallVec<[BindingId; 2]> = devices.iter().map(|device| device.id).collect();
+        for device in devices {
+            let push = device.push.as_ref().ok();
+            let number = agent.number_of(device.instance.as_deref(), device.reg_id, push);
+            let is_named = device.instance.is_some() || push.is_some();
+            if let Some(number) = number {
+                if !taken.contains(&number) {
+                    device.id = number;
+                    taken.push(number);
+                }
+            } else if is_named && agent.binding(device.id).is_some() {
+                // Who had that number first was recognised by its token since, as another instance.
+                device.id = BindingId::of(self.aor.id(), &device.contact);
+            }
+        }
+    }
+
     fn is_ours(&self, address: &NameAddr<'_>, device: &DeviceAsk) -> bool {
         let Ok(uri) = address.parse_uri() else {
             return false;
