@@ -8,6 +8,7 @@
 )]
 
 mod calls;
+mod peers;
 mod registration;
 mod wake;
 mod world;
