@@ -183,6 +183,33 @@ fn a_late_phone_that_is_in_another_call_is_left_alone() {
 }
 
 #[test]
+fn a_notify_on_its_way_to_a_late_phone_is_no_other_call() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.accept_push();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.sent.clear();
+    world.is_store_slow = true;
+    world.receive(tcp(2), register(tcp(2), "1001", APNS, INSTANCE, 600, 2));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.receive(pbx(), invite("1001", "n1").replace("INVITE", "NOTIFY"));
+    let notify = world.expect("NOTIFY");
+    world.store();
+    world.expect("SIP/2.0 200");
+    let late = world.expect("INVITE");
+    world.receive(tcp(2), response(&notify, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.receive(tcp(2), response(&late, "180 Ringing", ""));
+    let cancel = world.expect("CANCEL");
+    world.receive(tcp(2), response(&cancel, "200 OK", ""));
+    world.receive(tcp(2), response(&late, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.assert_quiet();
+}
+
+#[test]
 fn a_phone_that_wakes_after_the_caller_was_told_480_learns_that_the_call_is_over() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));

@@ -47,6 +47,7 @@ impl Contexts {
         let slot = slot.filter(|slot| u64::from(slot.generation) == waiter.context >> 32);
         let context = slot.and_then(|slot| slot.context.as_ref());
         context
+            .filter(|context| context.is_invite())
             .and_then(|context| context.branches.get(usize::from(waiter.branch)))
             .is_some_and(|branch| !branch.has_answered())
     }
