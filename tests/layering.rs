@@ -76,7 +76,7 @@ const NOT_IN_PROTO: [&str; 12] = [
 ];
 
 /// The RFCs that we cite.
-const RFCS: [(u32, &str); 45] = [
+const RFCS: [(u32, &str); 48] = [
     (2119, "key words"),
     (2543, "SIP, the first"),
     (2617, "digest authentication"),
@@ -107,13 +107,16 @@ const RFCS: [(u32, &str); 45] = [
     (4475, "torture tests"),
     (5057, "several dialogs"),
     (5118, "torture tests for IPv6"),
+    (5389, "STUN"),
     (5393, "loop detection"),
     (5626, "outbound"),
     (5658, "Record-Route"),
     (5737, "IPv4 for documentation"),
+    (5769, "STUN's test vectors"),
     (6026, "2xx to INVITE"),
     (6809, "feature capabilities"),
     (6086, "INFO"),
+    (6455, "the WebSocket protocol"),
     (6665, "SUBSCRIBE and NOTIFY"),
     (7118, "WebSocket"),
     (8305, "happy eyeballs"),

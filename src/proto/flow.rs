@@ -35,7 +35,18 @@ impl Transport {
         }
     }
 
-    /// The value of a URI's `transport` parameter, and the label in logs and metrics.
+    /// The value of a URI's `transport` parameter: `ws` with and without TLS (RFC 7118 §5.2).
+    #[must_use]
+    pub const fn uri_value(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Udp => "udp",
+            Self::Ws | Self::Wss => "ws",
+        }
+    }
+
+    /// The name in the configuration, in logs and in metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -53,6 +64,15 @@ impl Transport {
         match self {
             Self::Udp => false,
             Self::Tcp | Self::Tls | Self::Ws | Self::Wss => true,
+        }
+    }
+
+    /// Whether messages travel in WebSocket frames (RFC 7118).
+    #[must_use]
+    pub const fn is_websocket(self) -> bool {
+        match self {
+            Self::Tcp | Self::Tls | Self::Udp => false,
+            Self::Ws | Self::Wss => true,
         }
     }
 

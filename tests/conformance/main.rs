@@ -22,6 +22,7 @@ mod rfc5393;
 mod rfc5626;
 mod rfc5658;
 mod rfc6026;
+mod rfc7118;
 mod rig;
 mod rsip;
 mod scene;

@@ -205,7 +205,7 @@ impl Proxy {
         Some(match transport {
             Transport::Udp => format!("{host}:{port}"),
             Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
-                format!("{host}:{port};transport={}", transport.label())
+                format!("{host}:{port};transport={}", transport.uri_value())
             }
         })
     }

@@ -251,7 +251,7 @@ impl Upstreams {
     }
 
     /// The listener that stands for us toward an address: of that transport and family; for a
-    /// stream transport that we do not listen on, any of that family.
+    /// stream transport that we do not listen on, any of that family, browsers' last.
     fn listener(&self, transport: Transport, address: IpAddr) -> Option<ListenerId> {
         let fits_family = |listener: &Listener| listener.address.is_ipv4() == address.is_ipv4();
         let find = |wanted: &dyn Fn(&Listener) -> bool| {
@@ -264,7 +264,9 @@ impl Upstreams {
         };
         let exact = find(&|listener| listener.transport == transport);
         if transport.is_reliable() {
-            exact.or_else(|| find(&|_| true))
+            exact
+                .or_else(|| find(&|listener| !listener.transport.is_websocket()))
+                .or_else(|| find(&|_| true))
         } else {
             exact
         }

@@ -1,0 +1,3 @@
+//! RFC 7118: browsers' phones, over WebSocket.
+
+mod section_5;
