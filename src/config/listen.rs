@@ -87,7 +87,10 @@ pub(super) fn listeners(
 }
 
 fn listener(section: &Section<'_>, has_certificate: bool, host: Host) -> Option<Listener> {
-    let transport = section.required("transport", "add transport = \"udp\" (or tcp, tls)");
+    let transport = section.required(
+        "transport",
+        "add transport = \"udp\" (or tcp, tls, ws, wss)",
+    );
     let address = section.required("address", "add address = \"0.0.0.0:5060\"");
     let advertise = section.text("advertise");
     let transport = transport
@@ -115,18 +118,16 @@ fn transport(word: &str, has_certificate: bool) -> Result<Transport, Wrong> {
     match word {
         "udp" => Ok(Transport::Udp),
         "tcp" => Ok(Transport::Tcp),
+        "ws" => Ok(Transport::Ws),
         "tls" if has_certificate => Ok(Transport::Tls),
-        "tls" => Err(Wrong::new(
-            "a tls listener needs a certificate, and [tls] gives none",
+        "wss" if has_certificate => Ok(Transport::Wss),
+        "tls" | "wss" => Err(Wrong::new(
+            format!("a {word} listener needs a certificate, and [tls] gives none"),
             "add [tls] with certificate and key; `rouse certs` makes them for development",
-        )),
-        "ws" | "wss" => Err(Wrong::new(
-            format!("transport \"{word}\" is not supported by this version"),
-            "choose one of udp, tcp, tls",
         )),
         _ => Err(Wrong::new(
             format!("transport \"{word}\" is unknown"),
-            "choose one of udp, tcp, tls",
+            "choose one of udp, tcp, tls, ws, wss",
         )),
     }
 }

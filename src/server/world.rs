@@ -111,6 +111,8 @@ pub(super) fn counts(metrics: &Metrics) -> Counts {
         certificate_errors: metrics.certificates.of(["unusable"]),
         open_tcp: metrics.flows_of("tcp"),
         open_tls: metrics.flows_of("tls"),
+        open_ws: metrics.flows_of("ws"),
+        open_wss: metrics.flows_of("wss"),
         closed: closed(metrics),
         dropped: dropped(metrics),
         refused: refused(metrics),
@@ -151,6 +153,7 @@ fn refused(metrics: &Metrics) -> Refused {
         total: of("total"),
         address: of("address"),
         handshake: of("handshake"),
+        upgrade: of("upgrade"),
         connect: of("connect"),
     }
 }

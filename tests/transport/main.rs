@@ -17,3 +17,4 @@ mod rig;
 mod streams;
 mod tls;
 mod upstream;
+mod ws;

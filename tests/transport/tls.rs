@@ -40,7 +40,7 @@ fn rig(files: &TlsFiles, limits: TransportLimits) -> Rig {
     })
 }
 
-async fn connect(
+pub(crate) async fn connect(
     rig: &Rig,
     trusted: &CertificateDer<'static>,
 ) -> std::io::Result<TlsStream<TcpStream>> {

@@ -10,8 +10,10 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::io::transport::admission::Share;
+use crate::io::transport::ws;
 use crate::proto::shard::bit;
 use crate::proto::transaction::ClientId;
 use crate::proto::{CloseReason, Flow};
@@ -115,6 +117,15 @@ impl Connection {
 
     /// Queues a message; a queue that overflows closes the connection.
     pub(super) fn send(&self, bytes: Bytes, report: Option<Report>) -> Result<(), SendError> {
+        if self.flow.transport.is_websocket() {
+            self.queue(ws::message(&bytes), report)
+        } else {
+            self.queue(bytes, report)
+        }
+    }
+
+    /// Queues bytes as they are.
+    pub(super) fn queue(&self, bytes: Bytes, report: Option<Report>) -> Result<(), SendError> {
         let mut outbox = self.outbox.lock();
         if outbox.is_closed || outbox.standing != Standing::Open {
             return Err(SendError::FlowGone);
@@ -134,17 +145,42 @@ impl Connection {
         result
     }
 
-    /// Sends CRLF CRLF (RFC 5626 §4.4.1).
+    /// Sends CRLF CRLF (RFC 5626 §4.4.1), or a WebSocket ping, which browsers answer by
+    /// themselves (RFC 7118 §6).
     pub(super) fn ping(&self) -> Result<(), SendError> {
         self.outbox.lock().pinged = true;
-        self.send(Bytes::from_static(b"\r\n\r\n"), None)
+        if self.flow.transport.is_websocket() {
+            self.queue(ws::ping(), None)
+        } else {
+            self.queue(Bytes::from_static(b"\r\n\r\n"), None)
+        }
     }
 
     /// Asks the task to end the connection.
     pub(super) fn close(&self, reason: CloseReason) {
+        if reason == CloseReason::Local && self.flow.transport.is_websocket() {
+            self.end_websocket(CloseCode::Away);
+            return;
+        }
         let mut outbox = self.outbox.lock();
         if outbox.standing == Standing::Open {
             outbox.standing = Standing::Closing(reason);
+        }
+        let waker = outbox.waker.take();
+        drop(outbox);
+        wake(waker);
+    }
+
+    /// Says goodbye after what is queued, and asks the task to write that and end: nothing may
+    /// follow a close frame (RFC 6455 §5.5.1).
+    pub(super) fn end_websocket(&self, code: CloseCode) {
+        let mut outbox = self.outbox.lock();
+        if outbox.standing == Standing::Open {
+            let bytes = ws::close(code);
+            outbox.bytes += bytes.len();
+            let report = None;
+            outbox.queue.push_back(Outgoing { bytes, report });
+            outbox.standing = Standing::Closing(CloseReason::Local);
         }
         let waker = outbox.waker.take();
         drop(outbox);

@@ -13,6 +13,10 @@ pub struct Counts {
     pub open_tcp: Gauge,
     /// Open TLS connections.
     pub open_tls: Gauge,
+    /// Open WebSocket connections.
+    pub open_ws: Gauge,
+    /// Open WebSocket connections over TLS.
+    pub open_wss: Gauge,
     /// Connections that ended, by reason.
     pub closed: Closed,
     /// What was dropped, by place.
@@ -49,7 +53,7 @@ pub struct Closed {
 pub struct Dropped {
     /// A datagram larger than a message may be.
     pub oversize: Counter,
-    /// A datagram too short to be a message, and no keep-alive.
+    /// A datagram too short to be a message, and no keep-alive; STUN that has no answer.
     pub garbage: Counter,
     /// A datagram for a shard whose queue was full.
     pub input_queue: Counter,
@@ -78,6 +82,8 @@ pub struct Refused {
     pub address: Counter,
     /// The TLS handshake failed or took too long.
     pub handshake: Counter,
+    /// The request for a WebSocket was refused or took too long.
+    pub upgrade: Counter,
     /// A connection toward upstream could not be opened.
     pub connect: Counter,
 }
@@ -97,8 +103,10 @@ impl Counts {
 
     pub(super) const fn open(&self, transport: Transport) -> &Gauge {
         match transport {
-            Transport::Tls | Transport::Wss => &self.open_tls,
-            Transport::Tcp | Transport::Ws | Transport::Udp => &self.open_tcp,
+            Transport::Tls => &self.open_tls,
+            Transport::Tcp | Transport::Udp => &self.open_tcp,
+            Transport::Ws => &self.open_ws,
+            Transport::Wss => &self.open_wss,
         }
     }
 }

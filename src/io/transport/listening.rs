@@ -26,11 +26,8 @@ pub enum BindError {
         error: io::Error,
     },
     /// A TLS listener without a certificate.
-    #[error("a tls listener needs a certificate and its key")]
+    #[error("a tls or wss listener needs a certificate and its key")]
     NoCertificate,
-    /// A transport that is not built in.
-    #[error("transport {} is not supported", .0.label())]
-    Unsupported(Transport),
     /// The certificate, its key, or the roots.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -118,8 +115,9 @@ impl Listening {
             error,
         };
         match transport {
-            Transport::Ws | Transport::Wss => return Err(BindError::Unsupported(transport)),
-            Transport::Tls if self.tls.is_none() => return Err(BindError::NoCertificate),
+            Transport::Tls | Transport::Wss if self.tls.is_none() => {
+                return Err(BindError::NoCertificate);
+            }
             Transport::Udp => {
                 let socket = socket::listen_datagram(address, v6_only).map_err(refused)?;
                 self.addresses.push(socket.local_addr().map_err(refused)?);
@@ -127,7 +125,7 @@ impl Listening {
                 self.datagrams.push(Some(Arc::clone(&socket)));
                 self.backlogs.push((socket, backlog));
             }
-            Transport::Tcp | Transport::Tls => {
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 let listener = socket::listen_stream(address, v6_only).map_err(refused)?;
                 self.addresses.push(listener.local_addr().map_err(refused)?);
                 self.datagrams.push(None);

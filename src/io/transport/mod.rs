@@ -1,4 +1,4 @@
-//! Sockets: UDP, TCP and TLS, for phones and toward Asterisk (RFC 3261 §18, RFC 5626 §4).
+//! Sockets: UDP, TCP, TLS and WebSocket, for phones and toward Asterisk (RFC 3261 §18, RFC 5626 §4).
 //!
 //! [`bind`] takes the addresses, [`Listening::start`] begins to read, [`Network`] sends. What
 //! arrives is framed and parsed in the connection's own task and handed to the shards through the
@@ -16,6 +16,7 @@ use crate::proto::sip::FrameLimits;
 mod admission;
 mod connection;
 mod counts;
+mod cutter;
 mod hop;
 mod inlet;
 mod listening;
@@ -25,7 +26,9 @@ mod stream;
 mod tcp;
 mod tls;
 mod udp;
+mod upgrade;
 mod wire;
+mod ws;
 
 pub use connection::{Report, SendError};
 pub use counts::{Closed, Counts, Dropped, Refused};
@@ -61,7 +64,7 @@ pub struct TransportLimits {
     pub connections_per_address: usize,
     /// Networks without a limit per address: upstream's.
     pub exempt: Vec<IpNet>,
-    /// A TLS handshake must end within.
+    /// A TLS handshake must end within; and the request for a WebSocket.
     pub handshake: Duration,
     /// TLS handshakes at once.
     pub handshakes: usize,

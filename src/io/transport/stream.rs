@@ -22,10 +22,12 @@ use tokio::time::Sleep;
 use crate::io::clock::Clock;
 use crate::io::transport::TransportLimits;
 use crate::io::transport::connection::{Connection, Outgoing, Report, Standing};
+use crate::io::transport::cutter::{Broken, Cut, Cutter};
 use crate::io::transport::inlet::Inlet;
 use crate::io::transport::wire;
+use crate::io::transport::ws;
 use crate::proto::CloseReason;
-use crate::proto::sip::{Frame, FrameLimits, Framer, ParseErrorKind};
+use crate::proto::sip::{Frame, FrameLimits, ParseErrorKind};
 
 /// Bytes that one read may take.
 const SCRATCH: usize = 16 * 1024;
@@ -45,7 +47,7 @@ pub(super) struct StreamTask<S> {
     connection: Arc<Connection>,
     inlet: Arc<Inlet>,
     limits: Arc<TransportLimits>,
-    framer: Framer,
+    cutter: Cutter,
     writing: VecDeque<Outgoing>,
     is_flushed: bool,
     /// Requests written since the peer was last heard: lost if the connection breaks.
@@ -90,12 +92,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         limits: Arc<TransportLimits>,
         frames: FrameLimits,
     ) -> Self {
+        let cutter = Cutter::new(connection.flow.transport, frames);
         Self {
             stream,
             connection,
             inlet,
             limits,
-            framer: Framer::new(frames),
+            cutter,
             writing: VecDeque::new(),
             is_flushed: true,
             unanswered: VecDeque::new(),
@@ -198,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         let mut scratch = [const { MaybeUninit::<u8>::uninit() }; SCRATCH];
         let mut read = ReadBuf::uninit(&mut scratch);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
-        self.framer.buffer().extend_from_slice(read.filled());
+        self.cutter.buffer().extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
     }
 
@@ -257,13 +260,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         self.clocks.active = Clock::now();
         self.unanswered.clear();
         loop {
-            match self.framer.next() {
-                Ok(Some(frame)) => {
-                    self.clocks.partial = None;
-                    self.on_frame(frame).await;
+            match self.cutter.next() {
+                Ok(Some(cut)) => {
+                    if !self.cutter.is_inside() {
+                        self.clocks.partial = None;
+                    }
+                    self.on_cut(cut).await;
+                    if self.leaving.is_some() {
+                        return;
+                    }
                 }
                 Ok(None) => break,
-                Err((bytes, error)) => {
+                Err(Broken::WebSocket(code)) => {
+                    self.leave(CloseReason::Framing, true);
+                    self.connection.end_websocket(code);
+                    return;
+                }
+                Err(Broken::Sip(bytes, error)) => {
                     // What does not even begin like SIP has no answer coming.
                     let answered = error.kind != ParseErrorKind::StartLine && !bytes.is_empty();
                     self.leave(CloseReason::Framing, !answered);
@@ -273,15 +286,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
                 }
             }
         }
-        if self.framer.is_partial() {
+        if self.cutter.is_partial() {
             let limit = self.limits.message;
             let partial = &mut self.clocks.partial;
             partial.get_or_insert_with(|| Clock::now() + limit);
         } else {
             self.clocks.partial = None;
-            let buffer = self.framer.buffer();
+            let buffer = self.cutter.buffer();
             if buffer.is_empty() {
                 *buffer = BytesMut::new();
+            }
+        }
+    }
+
+    async fn on_cut(&mut self, cut: Cut) {
+        match cut {
+            Cut::Frame(frame) => self.on_frame(frame).await,
+            Cut::Ping(payload) => {
+                self.pong(ws::pong(&payload));
+                self.heard(self.connection.bound()).await;
+            }
+            Cut::Pong => self.heard(self.connection.bound()).await,
+            Cut::Close(code) => {
+                self.leave(CloseReason::Peer, true);
+                self.connection.end_websocket(code);
             }
         }
     }
@@ -300,14 +328,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
                 self.inlet.stream_malformed(flow, bytes, error).await;
             }
             Frame::Ping => {
-                self.pong();
+                let pong = Bytes::from_static(b"\r\n");
+                let is_framed = flow.transport.is_websocket();
+                self.pong(if is_framed { ws::message(&pong) } else { pong });
                 self.heard(bound).await;
             }
             Frame::Pong => self.heard(bound).await,
         }
     }
 
-    fn pong(&mut self) {
+    fn pong(&mut self, bytes: Bytes) {
         let now = Clock::now();
         if self.clocks.pong.is_some_and(|last| now < last + PONG_EVERY) {
             self.inlet.counts.dropped.pong_withheld.inc();
@@ -315,11 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         }
         self.clocks.pong = Some(now);
         // Dropped: a queue that is full is closing the connection already.
-        if self
-            .connection
-            .send(Bytes::from_static(b"\r\n"), None)
-            .is_err()
-        {
+        if self.connection.queue(bytes, None).is_err() {
             self.inlet.counts.dropped.write_queue.inc();
         }
     }

@@ -1,4 +1,4 @@
-//! Connections that others open: accepting them, and the TLS handshake.
+//! Connections that others open: accepting them, the TLS handshake, the request for a WebSocket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::io::transport::admission::{Full, Place};
+use crate::io::transport::admission::{Full, Place, Share};
 use crate::io::transport::connection::Connection;
 use crate::io::transport::tls::TlsServer;
+use crate::io::transport::upgrade::upgrade;
 use crate::io::transport::{Network, socket};
 use crate::proto::{Flow, ListenerId, Transport};
 
@@ -74,15 +75,43 @@ fn admit(network: &Arc<Network>, listener: &StreamListener, stream: TcpStream, r
             let tls = Arc::clone(tls);
             tokio::spawn(async move {
                 if let Some(stream) = handshake(&network, &tls, stream).await {
-                    serve(&network, stream, network.inbound(flow, share), place);
+                    begin(&network, stream, flow, share, place).await;
                 }
             });
         }
-        (Transport::Tls | Transport::Wss, None)
-        | (Transport::Tcp | Transport::Udp | Transport::Ws, _) => {
+        (Transport::Ws, _) => {
+            tokio::spawn(async move { begin(&network, stream, flow, share, place).await });
+        }
+        (Transport::Tls | Transport::Wss, None) | (Transport::Tcp | Transport::Udp, _) => {
             serve(&network, stream, network.inbound(flow, share), place);
         }
     }
+}
+
+/// Serves a stream once it is a WebSocket, if it is to be one.
+async fn begin<S>(
+    network: &Arc<Network>,
+    mut stream: S,
+    flow: Flow,
+    share: Option<Share>,
+    place: Place,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if flow.transport.is_websocket() {
+        let upgraded = timeout(network.limits.handshake, upgrade(&mut stream)).await;
+        let reason = match upgraded {
+            Ok(Ok(())) => None,
+            Ok(Err(refusal)) => Some(refusal.to_string()),
+            Err(elapsed) => Some(elapsed.to_string()),
+        };
+        if let Some(reason) = reason {
+            network.counts().refused.upgrade.inc();
+            tracing::debug!(reason, "no websocket");
+            return;
+        }
+    }
+    serve(network, stream, network.inbound(flow, share), place);
 }
 
 /// Starts the connection's task: its own, so that the room that the handshake took is free again.
