@@ -105,3 +105,33 @@ async fn a_shard_that_cannot_keep_up_loses_datagrams_and_they_are_counted() {
     .await;
     assert_eq!(rig.inputs.len(), 1024);
 }
+
+#[tokio::test]
+async fn a_stun_request_is_answered_with_its_address_and_other_stun_is_not() {
+    let mut rig = rig(&[(Transport::Udp, "127.0.0.1:0")]);
+    let phone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let own = phone.local_addr().unwrap();
+    phone.connect(rig.addresses[0]).await.unwrap();
+    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    request.extend(*b"transaction!");
+    let mut indication = request.clone();
+    indication[1] = 0x11;
+    phone.send(&indication).await.unwrap();
+    phone.send(&request).await.unwrap();
+    let mut answer = [0; 100];
+    let length = soon(phone.recv(&mut answer)).await.unwrap();
+    assert_eq!(length, 32);
+    assert_eq!(answer[..4], [1, 1, 0, 12]);
+    assert_eq!(answer[4..20], request[4..]);
+    let port = u16::from_be_bytes([answer[26], answer[27]]) ^ 0x2112;
+    assert_eq!(port, own.port());
+    assert_eq!(rig.counts.keepalives.get(), 1);
+    assert_eq!(rig.counts.dropped.garbage.get(), 1);
+    // Where an agent is registered, its keep-alive is heard.
+    phone.send(OPTIONS.as_bytes()).await.unwrap();
+    let (flow, _) = rig.message().await;
+    assert!(rig.network.bind_flow(flow.id, 0));
+    phone.send(&request).await.unwrap();
+    soon(phone.recv(&mut answer)).await.unwrap();
+    assert!(matches!(rig.input().await, Input::Heard { flow: id } if id == flow.id));
+}

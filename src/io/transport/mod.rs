@@ -23,6 +23,7 @@ mod listening;
 mod network;
 mod socket;
 mod stream;
+mod stun;
 mod tcp;
 mod tls;
 mod udp;

@@ -16,6 +16,7 @@ use crate::io::transport::connection::SendError;
 use crate::io::transport::counts::Counts;
 use crate::io::transport::inlet::Inlet;
 use crate::io::transport::socket::{canonical, for_family};
+use crate::io::transport::stun;
 use crate::io::transport::wire;
 use crate::proto::sip::Message;
 use crate::proto::{Flow, FlowId, ListenerId, Transport};
@@ -137,11 +138,28 @@ impl DatagramSocket {
             }
             return;
         }
+        if stun::is_stun(datagram) {
+            self.on_stun(inlet, flow, datagram);
+            return;
+        }
         wire::trace("in", remote, datagram);
         let bytes = Bytes::copy_from_slice(datagram);
         match Message::parse(bytes.clone()) {
             Ok(message) => inlet.datagram_message(flow, message),
             Err(error) => inlet.datagram_malformed(flow, bytes, error),
+        }
+    }
+
+    /// STUN beside SIP (RFC 5626 §8): a keep-alive, or of no use.
+    fn on_stun(&self, inlet: &Inlet, flow: Flow, datagram: &[u8]) {
+        let Some(answer) = stun::answer(datagram, flow.remote) else {
+            inlet.counts.dropped.garbage.inc();
+            return;
+        };
+        inlet.counts.keepalives.inc();
+        inlet.datagram_heard(flow);
+        if let Err(error) = self.send(flow.remote, answer, &inlet.counts) {
+            tracing::trace!(%error, "stun answer not sent");
         }
     }
 }
