@@ -79,6 +79,14 @@ pub struct TimerKey {
     sequence: u64,
 }
 
+impl TimerKey {
+    /// When the timer is due.
+    #[must_use]
+    pub const fn due(self) -> Instant {
+        self.at
+    }
+}
+
 /// The queue.
 #[derive(Debug, Default)]
 pub struct TimerQueue {

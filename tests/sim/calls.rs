@@ -527,3 +527,15 @@ fn a_datagram_without_content_length_gets_one_on_its_way_to_a_stream() {
     assert_eq!(forwarded.header(HeaderName::ContentLength), "5");
     assert_eq!(forwarded.message.body(), b"v=0\r\n");
 }
+
+#[test]
+fn anybody_may_ping_the_gateway_and_that_leaves_nothing_behind() {
+    let mut world = World::new();
+    for flow in [tcp(66), udp(66), pbx()] {
+        let text = invite("1001", "ping").replace("INVITE", "OPTIONS");
+        let text = text.replacen(&contact_uri("1001"), "sip:192.0.2.1:5060", 1);
+        world.receive(flow, text);
+        world.expect("SIP/2.0 200");
+        assert_eq!(world.gateway.in_flight(), [0; 6]);
+    }
+}

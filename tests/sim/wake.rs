@@ -308,7 +308,8 @@ fn a_throttled_push_is_tried_again_inside_the_calls_time() {
     world.advance(Duration::from_millis(3999));
     assert!(world.pushes.is_empty());
     world.advance(Duration::from_millis(1));
-    world.accept_push();
+    // It is worth no more than what is left of the wait.
+    assert_eq!(world.accept_push().lifetime, Duration::from_secs(21));
     world.expect_nothing();
 }
 

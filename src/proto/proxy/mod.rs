@@ -184,7 +184,13 @@ impl Proxy {
         let source = self.source(&flow);
         let method = request.method();
         let is_known = routes.token.is_some() || source != Source::Stranger;
-        let is_open_to_all = method == Some(Method::Register) || self.is_ping(&request);
+        // Anybody may ask whether we are there: that must cost no memory.
+        if self.is_ping(&request) {
+            let reply = Self::options_reply(&flow, &request);
+            self.send_stateless(fx, &flow, &request, reply);
+            return;
+        }
+        let is_open_to_all = method == Some(Method::Register);
         if !is_known && !is_open_to_all {
             self.refuse_stateless(fx, &flow, &request, Reject::Forbidden);
             return;
@@ -211,9 +217,6 @@ impl Proxy {
     ) {
         let outcome = match request.method() {
             Some(Method::Register) => self.register(fx, flow, &request, server),
-            Some(Method::Options) if self.is_ping(&request) => {
-                self.answer_options(fx, &flow, &request, server)
-            }
             _ => self.proxy_request(fx, flow, &request, server, source, routes),
         };
         if let Err(reject) = outcome {
@@ -337,6 +340,18 @@ impl Proxy {
         if request.method() == Some(Method::Ack) {
             return;
         }
+        let message = self.refusal(flow, request, reject);
+        self.send_stateless(fx, flow, request, message);
+    }
+
+    /// Sends an answer that no transaction repeats.
+    fn send_stateless(
+        &self,
+        fx: &mut Effects<'_>,
+        flow: &Flow,
+        request: &Message,
+        message: bytes::Bytes,
+    ) {
         let to = match request.top_via() {
             Ok(via) => response_flow(flow, &via),
             // One that cannot be read goes back as it came, to where it came from.
@@ -349,7 +364,6 @@ impl Proxy {
                 return;
             }
         };
-        let message = self.refusal(flow, request, reject);
         fx.output(Output::Send {
             to: Destination::Flow(to),
             message,

@@ -1,6 +1,8 @@
 //! OPTIONS (RFC 3261 §11): the upstream's qualify is answered for the device, which it never wakes
 //! and never reaches; a ping of the gateway itself is answered too.
 
+use bytes::Bytes;
+
 use crate::proto::effects::Effects;
 use crate::proto::proxy::{Proxy, stamp, validate};
 use crate::proto::registration::flow::FlowToken;
@@ -53,20 +55,25 @@ impl Proxy {
     }
 
     /// 200 to an OPTIONS.
-    pub(super) fn answer_options(
+    fn answer_options(
         &mut self,
         fx: &mut Effects<'_>,
         flow: &Flow,
         request: &Message,
         server: ServerId,
     ) -> Result<(), Reject> {
+        let reply = Self::options_reply(flow, request);
+        self.transactions.respond(fx, server, 200, reply);
+        Ok(())
+    }
+
+    /// Writes that 200.
+    pub(super) fn options_reply(flow: &Flow, request: &Message) -> Bytes {
         let mut reply = Reply::new(request, 200, "OK");
         stamp(&mut reply, flow, request);
         reply.to_tag(&validate::local_tag(request));
         reply.header(HeaderName::Allow, ALLOW);
         reply.header(HeaderName::Accept, "application/sdp");
-        let reply = reply.finish();
-        self.transactions.respond(fx, server, 200, reply);
-        Ok(())
+        reply.finish()
     }
 }

@@ -229,6 +229,19 @@ impl Branch {
         matches!(self.state, BranchState::Final | BranchState::Late(_))
     }
 
+    /// Until when its device may take to wake.
+    pub(super) fn wake_deadline(&self) -> Option<Instant> {
+        match &self.state {
+            BranchState::Waking { timer } => Some(timer.due()),
+            BranchState::Calling(calling) => calling.wake.map(TimerKey::due),
+            BranchState::Idle
+            | BranchState::Probing { .. }
+            | BranchState::Cancelling { .. }
+            | BranchState::Late(_)
+            | BranchState::Final => None,
+        }
+    }
+
     /// Whether its request went out only to be cancelled.
     pub(super) const fn is_late(&self) -> bool {
         matches!(self.state, BranchState::Cancelling { is_late: true, .. })

@@ -8,7 +8,9 @@ use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::set_state;
-use crate::proto::proxy::response_context::{BranchState, Leg, Phase, ResponseContext, Target};
+use crate::proto::proxy::response_context::{
+    Branch, BranchState, Leg, Phase, ResponseContext, Target,
+};
 use crate::proto::proxy::{stamp, validate};
 use crate::proto::push::params::PushParams;
 use crate::proto::push::wake::Waiter;
@@ -73,7 +75,14 @@ impl Proxy {
         let Some(params) = self.location.binding(key).and_then(|b| b.push.clone()) else {
             return;
         };
-        let lifetime = self.settings.wake.timeout;
+        // What is left of the wait: a later try must not outlive it.
+        let deadline = context
+            .branches
+            .get(usize::from(index))
+            .and_then(Branch::wake_deadline);
+        let lifetime = deadline.map_or(self.settings.wake.timeout, |deadline| {
+            deadline.saturating_duration_since(fx.now)
+        });
         let notice = self.call_notice(fx, context, key, lifetime);
         let waiter = Waiter {
             context: context.id,
