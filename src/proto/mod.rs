@@ -121,7 +121,7 @@ pub enum Output {
         /// Who wants to know that it failed.
         report: Option<ClientId>,
     },
-    /// Ping a flow: CRLF CRLF on a stream (RFC 5626 §4.4.1). The answer is [`Input::Heard`].
+    /// Ping a flow on a WebSocket. The answer is [`Input::Heard`].
     Ping {
         /// The flow.
         flow: FlowId,

@@ -350,18 +350,45 @@ fn a_restart_forgets_no_acknowledged_binding_and_the_call_wakes_it() {
     world.expect("INVITE");
 }
 
+/// liblinphone answers no CRLF CRLF, as RFC 5626 §3.5.1 does not ask it to.
 #[test]
-fn an_open_connection_is_pinged_and_a_pong_saves_the_push() {
+fn an_open_connection_is_asked_by_options_and_any_answer_saves_the_push() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
     world.advance(Duration::from_secs(60));
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
-    assert_eq!(world.pings.pop_front(), Some(tcp(1).id));
+    let options = world.expect("OPTIONS sip:1001@10.0.0.5:5060");
+    assert_eq!(options.to, Destination::Flow(tcp(1).id));
     world.expect_nothing();
-    world.input(rouse::proto::Input::Heard { flow: tcp(1).id });
+    world.receive(tcp(1), response(&options, "405 Method Not Allowed", ""));
     world.expect("INVITE");
+    world.expect_nothing();
     assert!(world.pushes.is_empty());
+}
+
+#[test]
+fn a_phone_that_answers_on_its_connection_after_it_was_pushed_gets_the_call_there() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+    world.advance(Duration::from_secs(60));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let options = world.expect("OPTIONS");
+    world.advance(Duration::from_millis(400));
+    world.accept_push();
+    world.expect_nothing();
+    world.receive(tcp(1), response(&options, "200 OK", ""));
+    let forwarded = world.expect("INVITE");
+    assert_eq!(forwarded.to, Destination::Flow(tcp(1).id));
+    world.receive(tcp(1), response(&forwarded, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    // The push makes it register again, which changes nothing.
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+    world.expect_nothing();
+    world.receive(tcp(1), response(&forwarded, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.assert_quiet();
 }
 
 #[test]

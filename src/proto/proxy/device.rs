@@ -90,7 +90,10 @@ impl Proxy {
         }
     }
 
-    /// Asks a flow whether it lives: CRLF on a stream (RFC 5626 §4.4.1), OPTIONS on UDP.
+    /// Asks a flow whether it lives: by OPTIONS, which every user agent answers (RFC 3261 §11.2).
+    ///
+    /// Not by CRLF CRLF: phones send that and proxies answer it (RFC 5626 §3.5.1); liblinphone takes
+    /// ours in silence. A browser does answer its WebSocket's ping, even with the app busy.
     fn probe(
         &mut self,
         fx: &mut Effects<'_>,
@@ -102,7 +105,7 @@ impl Proxy {
         let timer = Timer::Context(context.id, ContextTimer::Probe(index));
         let timer = fx.arm(self.settings.wake.probe, timer);
         set_state(context, index, BranchState::Probing { timer });
-        if flow.transport.is_reliable() {
+        if flow.transport.is_websocket() {
             fx.output(Output::Ping { flow: flow.id });
             return;
         }
@@ -110,7 +113,9 @@ impl Proxy {
         match self.write_probe(key, flow, &client.branch(self.shard), fx.random()) {
             Some(options) => {
                 let to = Destination::Flow(flow.id);
-                self.transactions.start(fx, client, &options, to, false);
+                let is_reliable = flow.transport.is_reliable();
+                self.transactions
+                    .start(fx, client, &options, to, is_reliable);
                 self.clients.insert(
                     client,
                     Waiter {
@@ -156,8 +161,14 @@ impl Proxy {
         let Some(branch) = context.branches.get(usize::from(index)) else {
             return;
         };
-        let BranchState::Probing { timer } = branch.state else {
-            return;
+        let (timer, is_pushed) = match branch.state {
+            BranchState::Probing { timer } => (timer, false),
+            BranchState::Waking { timer } => (timer, true),
+            BranchState::Idle
+            | BranchState::Calling(_)
+            | BranchState::Late(_)
+            | BranchState::Cancelling { .. }
+            | BranchState::Final => return,
         };
         let Some(key) = branch.device() else { return };
         let Some(open) = self
@@ -167,7 +178,10 @@ impl Proxy {
         else {
             return;
         };
-        if open.id == flow {
+        // A datagram may come from the app's next life, which has not registered yet; a connection
+        // is the one that was asked, and only slow.
+        let is_same_life = !is_pushed || open.transport.is_reliable();
+        if open.id == flow && is_same_life {
             fx.cancel(timer);
             self.send(fx, context, index, Leg::over(open));
             self.arm_grace(fx, context, index);
