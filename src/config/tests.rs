@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
+use crate::proto::Transport;
 
 const SHIPPED: &str = include_str!("../../config/rouse.toml");
 
@@ -70,6 +71,19 @@ fn the_shipped_file_has_every_key() {
         assert!(known.remove(key), "{key}");
     }
     assert_eq!(keys(&text), known);
+}
+
+#[test]
+fn browsers_have_listeners_like_others() {
+    let certs = certificates();
+    let text = format!(
+        "[[listen]]\ntransport = \"ws\"\naddress = \"127.0.0.1:8080\"\n\
+         [[listen]]\ntransport = \"wss\"\naddress = \"127.0.0.1:8443\"\n{OWN}"
+    );
+    let config = read(&source(&text, certs.path())).unwrap();
+    let listeners = config.settings.listeners.iter();
+    let transports: Vec<_> = listeners.map(|listener| listener.transport).collect();
+    assert_eq!(transports, [Transport::Ws, Transport::Wss]);
 }
 
 /// The paths of all keys and tables of a text.

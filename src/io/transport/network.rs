@@ -356,7 +356,13 @@ impl Network {
                     && (!family || address.is_ipv4() == hop.address.is_ipv4())
             })
         };
-        let listener = find(true).or_else(|| find(false)).unwrap_or_default();
+        let listener = find(true)
+            .or_else(|| find(false))
+            .or_else(|| {
+                let mut listeners = self.listeners.iter();
+                listeners.position(|(transport, _)| !transport.is_websocket())
+            })
+            .unwrap_or_default();
         let flow = Flow {
             id: self.next_flow(),
             listener: ListenerId(u16::try_from(listener).unwrap_or_default()),

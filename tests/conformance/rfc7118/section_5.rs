@@ -123,3 +123,27 @@ fn a_phone_without_an_address_is_reached_over_its_connection_throughout_a_call()
         world.assert_quiet();
     }
 }
+
+#[test]
+fn a_listener_for_browsers_does_not_stand_for_us_toward_asterisk() {
+    let mut settings = world::settings(ContactMode::Agent);
+    let browsers = Listener {
+        transport: Transport::Ws,
+        address: SocketAddr::from(([192, 0, 2, 1], 80)),
+        advertise_host: "192.0.2.1".into(),
+        advertise_port: 80,
+    };
+    settings.listeners.retain(|l| l.transport == Transport::Udp);
+    settings.listeners.insert(0, browsers);
+    settings.upstreams[0].nodes[0].transport = Some(Transport::Tcp);
+    let mut world = World::with(settings);
+    let flow = Flow {
+        listener: ListenerId(0),
+        ..flow(Transport::Ws)
+    };
+    let number = world.number();
+    world.receive(flow, world::register(flow, "1001", APNS, "", 600, number));
+    let relayed = world.expect("REGISTER");
+    let via = &values(&relayed, HeaderName::Via)[0];
+    assert!(via.starts_with("SIP/2.0/TCP 192.0.2.1:5060;"), "{via}");
+}
