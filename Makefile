@@ -57,6 +57,12 @@ test: ## Install what the tests need, and run all of them
 	@cargo test --locked --no-fail-fast $(ARGS)
 	@$(MAKE) doc
 
+.PHONY: test-peers
+test-peers: ## Install Linphone and baresip, and have them called through Rouse by real Asterisks
+	$(call say,telephones that others wrote: Linphone and baresip)
+	@.ci/need rust linphone-daemon=linphone-cli baresip=baresip-core
+	@cargo test --locked --test peers -- --ignored --test-threads=4 $(ARGS)
+
 .PHONY: doc
 doc: ## Build the documentation: private items too, so links to them are right
 	$(call say,documentation: a warning is an error)

@@ -24,6 +24,8 @@ pub(crate) struct Setup {
     pub(crate) trust: Vec<Ipv4Addr>,
     /// `[wake] timeout`.
     pub(crate) timeout: &'static str,
+    /// `[wake] probe`.
+    pub(crate) probe: &'static str,
     /// `[wake] unreachable_status`.
     pub(crate) unreachable_status: u16,
     /// `[log] filter`.
@@ -37,6 +39,7 @@ impl Default for Setup {
             upstream: "udp",
             trust: Vec::new(),
             timeout: "8s",
+            probe: "200ms",
             unreachable_status: 480,
             log: "debug",
         }
@@ -155,6 +158,7 @@ fn configuration(
         contact,
         upstream,
         timeout,
+        probe,
         unreachable_status,
         log,
         ..
@@ -196,7 +200,7 @@ path = "{store}"
 [wake]
 timeout = "{timeout}"
 fresh = "300ms"
-probe = "200ms"
+probe = "{probe}"
 grace = "600ms"
 late = "10s"
 unreachable_status = {unreachable_status}

@@ -1,0 +1,117 @@
+//! What an agent does all day, with a real telephone.
+
+use crate::phone::{Model, Phone, State};
+use crate::rig::asterisk::{Agent, Keeps};
+use crate::rig::handset::Handset;
+use crate::rig::rouse::Setup;
+use crate::rig::stage::{Peers, SOON, Stage};
+
+/// Who ends a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Asterisk,
+    Phone,
+}
+
+/// Everything that one test has.
+struct Scene {
+    stage: Stage,
+    agent: Agent,
+    /// The agent's push token; the crate's own phone behind it stays off.
+    token: Handset,
+    phone: Phone,
+}
+
+impl Scene {
+    /// The phone has registered, and Asterisk finds it reachable.
+    async fn new(model: Model, peers: Peers) -> Self {
+        let setup = Setup {
+            // Longer than a real phone on a busy machine takes to answer.
+            probe: "2s",
+            ..Setup::default()
+        };
+        let stage = Stage::with(peers, &setup).await;
+        let (agent, token) = stage.agent(Keeps::One);
+        let mut phone = Phone::new(model, &token.config);
+        phone.start();
+        stage.reachable(&agent).await;
+        Self {
+            stage,
+            agent,
+            token,
+            phone,
+        }
+    }
+
+    /// The phone rings; it is answered, and one of the two hangs up.
+    async fn answered(&mut self, ends: Ends) {
+        self.phone.reaches(State::Ringing).await;
+        self.phone.answer();
+        self.phone.reaches(State::Talking).await;
+        self.stage.talking(&self.agent).await;
+        match ends {
+            Ends::Asterisk => self.stage.asterisk.hang_up(&self.agent),
+            Ends::Phone => self.phone.hang_up(),
+        }
+        self.phone.reaches(State::Over).await;
+        let end = self.stage.asterisk.call_ended(&self.agent, SOON).await;
+        assert_eq!(end, "ANSWER/16");
+    }
+}
+
+pub(crate) async fn an_awake_phone_is_called_and_either_side_hangs_up(model: Model, peers: Peers) {
+    let mut scene = Scene::new(model, peers).await;
+    for ends in [Ends::Asterisk, Ends::Phone] {
+        scene.stage.asterisk.call(&scene.agent, 9);
+        scene.answered(ends).await;
+    }
+    assert_eq!(scene.phone.calls(), 2);
+    assert!(
+        scene.stage.push.of(&scene.token, "call").is_empty(),
+        "nobody had to be woken"
+    );
+}
+
+pub(crate) async fn a_sleeping_phone_is_woken_and_either_side_hangs_up(model: Model, peers: Peers) {
+    let mut scene = Scene::new(model, peers).await;
+    for (number, ends) in [(1, Ends::Phone), (2, Ends::Asterisk)] {
+        scene.phone.kill();
+        scene.stage.asterisk.call(&scene.agent, 9);
+        scene.stage.push.next(&scene.token, "call", number).await;
+        scene.phone.start();
+        scene.answered(ends).await;
+        assert_eq!(scene.phone.calls(), 1);
+    }
+    assert_eq!(scene.stage.push.of(&scene.token, "call").len(), 2);
+}
+
+pub(crate) async fn a_phone_calls_and_either_side_hangs_up(model: Model, peers: Peers) {
+    let mut scene = Scene::new(model, peers).await;
+    scene.phone.dial("600");
+    scene.phone.reaches(State::Talking).await;
+    scene.stage.talking(&scene.agent).await;
+    scene.phone.hang_up();
+    scene.phone.reaches(State::Over).await;
+    crate::rig::eventually("Asterisk's call is over", SOON, async || {
+        (scene.stage.asterisk.channels_of(&scene.agent) == 0).then_some(())
+    })
+    .await;
+
+    scene.phone.dial("601");
+    scene.phone.reaches(State::Talking).await;
+    // 601 hangs up after a second.
+    scene.phone.reaches(State::Over).await;
+}
+
+pub(crate) async fn a_phone_that_rings_is_cancelled_when_the_time_is_up(
+    model: Model,
+    peers: Peers,
+) {
+    let scene = Scene::new(model, peers).await;
+    scene.stage.asterisk.call(&scene.agent, 1);
+    scene.phone.reaches(State::Ringing).await;
+    scene.phone.reaches(State::Over).await;
+    let end = scene.stage.asterisk.call_ended(&scene.agent, SOON).await;
+    assert!(end.starts_with("NOANSWER/"), "{end}");
+    assert_eq!(scene.phone.calls(), 1);
+}
