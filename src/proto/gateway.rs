@@ -50,7 +50,7 @@ impl Gateway {
         let Genesis {
             settings,
             shard,
-            shards: _,
+            shards,
             anchor,
             seed,
             key,
@@ -58,7 +58,7 @@ impl Gateway {
         let mut rng = StdRng::from_seed(seed);
         let transaction_key = [rng.next_u64(), rng.next_u64()];
         let mut gateway = Self {
-            proxy: Proxy::new(settings, shard, anchor, &key, transaction_key),
+            proxy: Proxy::new(settings, (shard, shards), anchor, &key, transaction_key),
             timers: TimerQueue::default(),
             rng,
             outputs: VecDeque::new(),

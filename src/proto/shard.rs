@@ -15,8 +15,8 @@ use crate::proto::transaction::ClientId;
 pub enum Shards {
     /// To one shard.
     One(u16),
-    /// To all: an ACK that names nothing (chan_sip sends the ACK of a refused call to the phone's
-    /// own Contact, without a Route).
+    /// To all: an ACK or a CANCEL that names nothing (chan_sip sends both without a Route, and the
+    /// ACK of a refused call to the phone's own Contact).
     All,
 }
 
@@ -46,7 +46,7 @@ pub fn route(message: &Message, bound: u64, shards: u16) -> Shards {
         let first = u16::try_from(bound.trailing_zeros()).unwrap_or(0);
         return Shards::One(if is_bound { sender } else { first });
     }
-    if method == Method::Ack {
+    if belongs_to_invite(method) {
         return Shards::All;
     }
     let user = message
@@ -58,22 +58,36 @@ pub fn route(message: &Message, bound: u64, shards: u16) -> Shards {
     ))
 }
 
+/// Whether each shard gets a request from the upstream, because nothing in it says whose it is:
+/// those whose it is not stay silent.
+#[must_use]
+pub fn is_for_all(request: &Message) -> bool {
+    request.method().is_some_and(belongs_to_invite) && named_agent(request).is_none()
+}
+
 /// The bit of a shard in a flow's mask.
 #[must_use]
 pub const fn bit(shard: u16) -> u64 {
     if shard >= 63 { 1 << 63 } else { 1 << shard }
 }
 
-/// The agent that a request names: by our token in its first Route, or by our parameter in the
-/// Request-URI or in To.
+fn belongs_to_invite(method: Method<'_>) -> bool {
+    matches!(method, Method::Ack | Method::Cancel)
+}
+
+/// The agent that a request names: by our token in its first Route or, from a strict router, in
+/// the Request-URI; or by our parameter in the Request-URI or in To.
 fn named_agent(message: &Message) -> Option<AorId> {
     let by_route = || {
         let route = message.routes().next()?.ok()?;
         flow::peek(route.parse_uri().ok()?.user?)
     };
     let by_uri = |uri: &[u8]| {
-        let value = Uri::parse(uri).ok()?.params.value(CONTACT_PARAM)?;
-        parse_contact_param(value).map(|(aor, _)| aor)
+        let uri = Uri::parse(uri).ok()?;
+        match uri.params.value(CONTACT_PARAM) {
+            Some(value) => parse_contact_param(value).map(|(aor, _)| aor),
+            None => flow::peek(uri.user?),
+        }
     };
     by_route()
         .or_else(|| by_uri(message.request_uri()?))

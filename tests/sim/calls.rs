@@ -51,7 +51,7 @@ fn record_route(sent: &Sent) -> Vec<String> {
 }
 
 #[test]
-fn a_call_to_an_awake_phone_goes_both_ways_through_the_dialog() {
+pub fn a_call_to_an_awake_phone_goes_both_ways_through_the_dialog() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -117,7 +117,7 @@ fn a_call_to_an_awake_phone_goes_both_ways_through_the_dialog() {
 }
 
 #[test]
-fn a_bye_follows_the_phone_to_its_new_connection_and_waits_for_it() {
+pub fn a_bye_follows_the_phone_to_its_new_connection_and_waits_for_it() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -153,7 +153,7 @@ fn a_bye_follows_the_phone_to_its_new_connection_and_waits_for_it() {
 
 /// PJSIP puts the Routes of the Path on the BYE once more, behind those of the dialog.
 #[test]
-fn a_bye_with_our_routes_repeated_goes_straight_to_the_phone() {
+pub fn a_bye_with_our_routes_repeated_goes_straight_to_the_phone() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -187,7 +187,7 @@ fn a_bye_with_our_routes_repeated_goes_straight_to_the_phone() {
 }
 
 #[test]
-fn a_dialog_outlives_a_restart() {
+pub fn a_dialog_outlives_a_restart() {
     let mut world = World::new();
     world.register_for(udp(1000), "1001", APNS, ONE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -215,7 +215,7 @@ fn a_dialog_outlives_a_restart() {
 }
 
 #[test]
-fn a_call_from_a_phone_goes_to_its_upstream_without_its_token() {
+pub fn a_call_from_a_phone_goes_to_its_upstream_without_its_token() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     let text = format!(
@@ -254,7 +254,7 @@ Content-Length: 0
 }
 
 #[test]
-fn a_fork_cancels_the_others_when_one_answers() {
+pub fn a_fork_cancels_the_others_when_one_answers() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     world.register_for(tcp(2), "1001", "", TWO, 600);
@@ -292,7 +292,7 @@ fn a_fork_cancels_the_others_when_one_answers() {
 }
 
 #[test]
-fn one_phone_busy_and_one_that_never_wakes_is_busy() {
+pub fn one_phone_busy_and_one_that_never_wakes_is_busy() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", "", ONE, 600);
     world.register_for(tcp(2), "1001", APNS, TWO, 600);
@@ -309,7 +309,7 @@ fn one_phone_busy_and_one_that_never_wakes_is_busy() {
 }
 
 #[test]
-fn a_cancel_goes_to_the_ringing_phone_with_the_callers_reason() {
+pub fn a_cancel_goes_to_the_ringing_phone_with_the_callers_reason() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -336,7 +336,7 @@ fn a_cancel_goes_to_the_ringing_phone_with_the_callers_reason() {
 }
 
 #[test]
-fn who_is_not_registered_may_only_register() {
+pub fn who_is_not_registered_may_only_register() {
     let mut world = World::new();
     for method in [
         "INVITE",
@@ -362,7 +362,7 @@ fn who_is_not_registered_may_only_register() {
 }
 
 #[test]
-fn a_forged_route_is_refused() {
+pub fn a_forged_route_is_refused() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     let token = "A".repeat(39);
@@ -389,7 +389,7 @@ fn a_forged_route_is_refused() {
 }
 
 #[test]
-fn what_section_16_3_refuses_is_refused() {
+pub fn what_section_16_3_refuses_is_refused() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     let base = invite("1001", "v");
@@ -427,7 +427,7 @@ fn what_section_16_3_refuses_is_refused() {
 }
 
 #[test]
-fn a_request_that_comes_back_unchanged_is_a_loop() {
+pub fn a_request_that_comes_back_unchanged_is_a_loop() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -450,7 +450,7 @@ fn a_request_that_comes_back_unchanged_is_a_loop() {
 }
 
 #[test]
-fn timer_c_ends_a_phone_that_rings_for_ever() {
+pub fn timer_c_ends_a_phone_that_rings_for_ever() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 7200);
     world.receive(pbx(), invite("1001", "c1"));
@@ -473,7 +473,7 @@ fn timer_c_ends_a_phone_that_rings_for_ever() {
 }
 
 #[test]
-fn a_second_2xx_of_a_fork_goes_up_too() {
+pub fn a_second_2xx_of_a_fork_goes_up_too() {
     let mut world = World::new();
     world.register_for(udp(1), "1001", "", ONE, 600);
     world.register_for(udp(2), "1001", "", TWO, 600);
@@ -498,7 +498,7 @@ fn a_second_2xx_of_a_fork_goes_up_too() {
 }
 
 #[test]
-fn notifies_that_reuse_a_branch_are_each_forwarded() {
+pub fn notifies_that_reuse_a_branch_are_each_forwarded() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     for cseq in [102, 103] {
@@ -515,7 +515,7 @@ fn notifies_that_reuse_a_branch_are_each_forwarded() {
 }
 
 #[test]
-fn a_datagram_without_content_length_gets_one_on_its_way_to_a_stream() {
+pub fn a_datagram_without_content_length_gets_one_on_its_way_to_a_stream() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ONE, 600);
     world.receive(
@@ -529,13 +529,13 @@ fn a_datagram_without_content_length_gets_one_on_its_way_to_a_stream() {
 }
 
 #[test]
-fn anybody_may_ping_the_gateway_and_that_leaves_nothing_behind() {
+pub fn anybody_may_ping_the_gateway_and_that_leaves_nothing_behind() {
     let mut world = World::new();
     for flow in [tcp(66), udp(66), pbx()] {
         let text = invite("1001", "ping").replace("INVITE", "OPTIONS");
         let text = text.replacen(&contact_uri("1001"), "sip:192.0.2.1:5060", 1);
         world.receive(flow, text);
         world.expect("SIP/2.0 200");
-        assert_eq!(world.gateway.in_flight(), [0; 6]);
+        assert_eq!(world.in_flight(), [0; 6]);
     }
 }

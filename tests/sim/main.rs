@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     unreachable_pub,
     reason = "a test"
 )]
@@ -10,5 +11,6 @@
 mod calls;
 mod peers;
 mod registration;
+mod shards;
 mod wake;
 mod world;

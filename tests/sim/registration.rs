@@ -12,7 +12,7 @@ use crate::world::{
 };
 
 #[test]
-fn a_register_is_relayed_with_our_contact_and_answered_with_the_phones_own() {
+pub fn a_register_is_relayed_with_our_contact_and_answered_with_the_phones_own() {
     let mut world = World::new();
     world.receive(
         tcp(1),
@@ -71,7 +71,7 @@ fn a_register_is_relayed_with_our_contact_and_answered_with_the_phones_own() {
 }
 
 #[test]
-fn the_200_waits_for_the_store_and_a_broken_store_makes_it_503() {
+pub fn the_200_waits_for_the_store_and_a_broken_store_makes_it_503() {
     let mut world = World::new();
     world.is_store_working = false;
     world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
@@ -93,7 +93,7 @@ fn the_200_waits_for_the_store_and_a_broken_store_makes_it_503() {
 }
 
 #[test]
-fn a_notify_right_behind_the_2xx_finds_the_phone_that_still_waits_for_the_store() {
+pub fn a_notify_right_behind_the_2xx_finds_the_phone_that_still_waits_for_the_store() {
     let mut world = World::new();
     world.is_store_slow = true;
     world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
@@ -112,11 +112,11 @@ fn a_notify_right_behind_the_2xx_finds_the_phone_that_still_waits_for_the_store(
 }
 
 #[test]
-fn one_device_leaving_does_not_unregister_the_agents_others() {
+pub fn one_device_leaving_does_not_unregister_the_agents_others() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
     world.register_for(tcp(2), "1001", "", ";+sip.instance=\"<urn:uuid:2>\"", 600);
-    assert_eq!(world.gateway.location().count(), (2, 2));
+    assert_eq!(world.count(), (2, 2));
     world.receive(
         tcp(2),
         register(tcp(2), "1001", "", ";+sip.instance=\"<urn:uuid:2>\"", 0, 9),
@@ -126,7 +126,7 @@ fn one_device_leaving_does_not_unregister_the_agents_others() {
     world.receive(pbx(), ok_to_register(&relayed));
     let ok = world.expect("SIP/2.0 200");
     assert_eq!(ok.header(HeaderName::Contact), "");
-    assert_eq!(world.gateway.location().count(), (1, 1));
+    assert_eq!(world.count(), (1, 1));
     world.receive(
         tcp(1),
         register(
@@ -142,13 +142,13 @@ fn one_device_leaving_does_not_unregister_the_agents_others() {
     assert_eq!(relayed.header(HeaderName::Expires), "0");
     world.receive(pbx(), ok_to_register(&relayed));
     world.expect("SIP/2.0 200");
-    assert_eq!(world.gateway.location().count(), (0, 0));
+    assert_eq!(world.count(), (0, 0));
     assert!(world.stored.is_empty() && world.bound.is_empty());
     world.assert_quiet();
 }
 
 #[test]
-fn a_device_that_comes_from_another_address_replaces_itself() {
+pub fn a_device_that_comes_from_another_address_replaces_itself() {
     let mut world = World::new();
     world.register_for(
         udp(1000),
@@ -158,37 +158,37 @@ fn a_device_that_comes_from_another_address_replaces_itself() {
         600,
     );
     world.register_for(tcp(5), "1001", "", ";+sip.instance=\"<urn:uuid:1>\"", 600);
-    assert_eq!(world.gateway.location().count(), (1, 1));
+    assert_eq!(world.count(), (1, 1));
     assert_eq!(world.bound, [tcp(5).id]);
     assert_eq!(world.stored.len(), 1);
 }
 
 #[test]
-fn a_phone_without_push_is_gone_with_its_flow_and_one_with_push_sleeps() {
+pub fn a_phone_without_push_is_gone_with_its_flow_and_one_with_push_sleeps() {
     let mut world = World::new();
     world.register(tcp(1), "1001", "");
     world.register(tcp(2), "1002", APNS);
     world.close(tcp(1));
     world.close(tcp(2));
-    assert_eq!(world.gateway.location().count(), (1, 0));
+    assert_eq!(world.count(), (1, 0));
     assert_eq!(world.stored.len(), 1);
     assert!(world.bound.is_empty());
 }
 
 #[test]
-fn a_binding_ends_at_its_expiry() {
+pub fn a_binding_ends_at_its_expiry() {
     let mut world = World::new();
     world.register_for(tcp(2), "1002", APNS, "", 600);
     world.close(tcp(2));
     world.advance(Duration::from_secs(3599));
-    assert_eq!(world.gateway.location().count(), (1, 0));
+    assert_eq!(world.count(), (1, 0));
     world.advance(Duration::from_secs(1));
-    assert_eq!(world.gateway.location().count(), (0, 0));
+    assert_eq!(world.count(), (0, 0));
     assert!(world.stored.is_empty() && world.pushes.is_empty());
 }
 
 #[test]
-fn a_phone_that_cannot_be_woken_keeps_the_time_that_it_asked_for() {
+pub fn a_phone_that_cannot_be_woken_keeps_the_time_that_it_asked_for() {
     let mut world = World::new();
     world.receive(udp(1000), register(udp(1000), "1001", "", "", 60, 1));
     let relayed = world.expect("REGISTER");
@@ -199,7 +199,7 @@ fn a_phone_that_cannot_be_woken_keeps_the_time_that_it_asked_for() {
 }
 
 #[test]
-fn the_wildcard_removes_all_devices_of_the_agent() {
+pub fn the_wildcard_removes_all_devices_of_the_agent() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
     world.register_for(tcp(2), "1001", "", ";+sip.instance=\"<urn:uuid:2>\"", 600);
@@ -210,12 +210,12 @@ fn the_wildcard_removes_all_devices_of_the_agent() {
     assert_eq!(relayed.header(HeaderName::Contact), "*");
     world.receive(pbx(), response(&relayed, "200 OK", ""));
     world.expect("SIP/2.0 200");
-    assert_eq!(world.gateway.location().count(), (0, 0));
+    assert_eq!(world.count(), (0, 0));
     assert!(world.stored.is_empty());
 }
 
 #[test]
-fn in_device_mode_each_device_has_its_own_contact() {
+pub fn in_device_mode_each_device_has_its_own_contact() {
     let mut world = World::with(settings(ContactMode::Device));
     world.receive(
         tcp(1),
@@ -257,7 +257,7 @@ fn in_device_mode_each_device_has_its_own_contact() {
 }
 
 #[test]
-fn in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_and_its_option() {
+pub fn in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_and_its_option() {
     let mut world = World::with(settings(ContactMode::Path));
     world.receive(
         tcp(1),
@@ -310,7 +310,7 @@ fn in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_and_i
 }
 
 #[test]
-fn in_path_mode_a_device_that_comes_from_elsewhere_takes_its_old_contact_away() {
+pub fn in_path_mode_a_device_that_comes_from_elsewhere_takes_its_old_contact_away() {
     let mut world = World::with(settings(ContactMode::Path));
     let one = ";+sip.instance=\"<urn:uuid:1>\"";
     world.register_for(tcp(1), "1001", APNS, one, 600);
@@ -333,7 +333,7 @@ fn in_path_mode_a_device_that_comes_from_elsewhere_takes_its_old_contact_away() 
 }
 
 #[test]
-fn options_during_the_first_register_is_answered_200() {
+pub fn options_during_the_first_register_is_answered_200() {
     let mut world = World::new();
     world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
     let relayed = world.expect("REGISTER");
@@ -351,7 +351,7 @@ fn options_during_the_first_register_is_answered_200() {
 }
 
 #[test]
-fn a_domain_that_nobody_serves_is_not_relayed_to() {
+pub fn a_domain_that_nobody_serves_is_not_relayed_to() {
     let mut world = World::new();
     let text =
         register(tcp(1), "1001", "", "", 60, 1).replace("pbx.example.com", "evil.example.org");
@@ -364,7 +364,7 @@ fn a_domain_that_nobody_serves_is_not_relayed_to() {
 }
 
 #[test]
-fn an_upstream_that_is_silent_fails_over_and_at_last_is_504() {
+pub fn an_upstream_that_is_silent_fails_over_and_at_last_is_504() {
     let mut world = World::new();
     world.receive(tcp(1), register(tcp(1), "1001", APNS, "", 60, 1));
     world.advance(Duration::from_secs(32));
@@ -424,7 +424,7 @@ fn offered(params: &str, more: &str, caps_in: &str) -> (Vec<String>, Vec<String>
 }
 
 #[test]
-fn a_pushed_device_and_its_registrar_are_told_so() {
+pub fn a_pushed_device_and_its_registrar_are_told_so() {
     let apns = ["*;+sip.pns=\"apns\"".to_owned()];
     assert_eq!(offered(APNS, "", ""), (apns.to_vec(), apns.to_vec()));
     let pnsreg = ["*;+sip.pns=\"apns\";+sip.pnsreg=\"150\"".to_owned()];
@@ -435,7 +435,7 @@ fn a_pushed_device_and_its_registrar_are_told_so() {
 }
 
 #[test]
-fn a_device_that_asks_is_told_which_services_there_are() {
+pub fn a_device_that_asks_is_told_which_services_there_are() {
     let (up, down) = offered("pn-provider", "", "");
     assert!(up.is_empty());
     assert_eq!(
@@ -451,7 +451,7 @@ fn a_device_that_asks_is_told_which_services_there_are() {
 }
 
 #[test]
-fn a_service_that_we_have_not_or_that_a_nearer_proxy_has_is_plain_sip() {
+pub fn a_service_that_we_have_not_or_that_a_nearer_proxy_has_is_plain_sip() {
     let none = (Vec::new(), Vec::new());
     let other = "pn-provider=apns;pn-param=DEF123GHIJ.other.app.voip;pn-prid=00aa";
     assert_eq!(offered(other, "", ""), none);

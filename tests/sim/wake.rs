@@ -21,7 +21,7 @@ fn asleep() -> World {
 }
 
 #[test]
-fn a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200() {
+pub fn a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -73,7 +73,7 @@ fn a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200() {
 }
 
 #[test]
-fn an_app_that_wakes_with_another_instance_but_its_token_gets_the_call_and_stays_one_device() {
+pub fn an_app_that_wakes_with_another_instance_but_its_token_gets_the_call_and_stays_one_device() {
     const OTHER: &str = ";+sip.instance=\"<urn:uuid:2>\"";
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
@@ -82,7 +82,7 @@ fn an_app_that_wakes_with_another_instance_but_its_token_gets_the_call_and_stays
     world.register_for(tcp(2), "1001", APNS, OTHER, 600);
     let forwarded = world.expect("INVITE sip:1001@10.0.0.5:5060;pn-provider=apns");
     assert_eq!(forwarded.to, Destination::Flow(tcp(2).id));
-    assert_eq!(world.gateway.location().count(), (1, 1));
+    assert_eq!(world.count(), (1, 1));
     assert_eq!(world.stored.len(), 1);
     world.receive(tcp(2), response(&forwarded, "486 Busy Here", ""));
     world.expect("ACK");
@@ -91,16 +91,16 @@ fn an_app_that_wakes_with_another_instance_but_its_token_gets_the_call_and_stays
     // From here on it is known by its new instance, whatever its token becomes.
     let other_token = APNS.replace("00aabb", "99aabb");
     world.register_for(tcp(2), "1001", &other_token, OTHER, 600);
-    assert_eq!(world.gateway.location().count(), (1, 1));
+    assert_eq!(world.count(), (1, 1));
     // The instance that it had once is another device by now: so is its token.
     world.register_for(tcp(3), "1001", APNS, INSTANCE, 600);
-    assert_eq!(world.gateway.location().count(), (2, 2));
+    assert_eq!(world.count(), (2, 2));
     assert_eq!(world.stored.len(), 2);
     world.assert_quiet();
 }
 
 #[test]
-fn a_phone_that_never_wakes_gets_480_after_wake_timeout() {
+pub fn a_phone_that_never_wakes_gets_480_after_wake_timeout() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -118,8 +118,8 @@ fn a_phone_that_never_wakes_gets_480_after_wake_timeout() {
 }
 
 #[test]
-fn a_cancel_while_the_phone_sleeps_is_487_at_once_and_the_late_iphone_learns_that_the_call_is_over()
-{
+pub fn a_cancel_while_the_phone_sleeps_is_487_at_once_and_the_late_iphone_learns_that_the_call_is_over()
+ {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -146,7 +146,7 @@ fn a_cancel_while_the_phone_sleeps_is_487_at_once_and_the_late_iphone_learns_tha
 }
 
 #[test]
-fn a_late_phone_that_answers_a_call_that_is_over_is_hung_up() {
+pub fn a_late_phone_that_answers_a_call_that_is_over_is_hung_up() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -168,7 +168,7 @@ fn a_late_phone_that_answers_a_call_that_is_over_is_hung_up() {
 }
 
 #[test]
-fn a_late_phone_that_is_in_another_call_is_left_alone() {
+pub fn a_late_phone_that_is_in_another_call_is_left_alone() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.accept_push();
@@ -183,7 +183,7 @@ fn a_late_phone_that_is_in_another_call_is_left_alone() {
 }
 
 #[test]
-fn a_notify_on_its_way_to_a_late_phone_is_no_other_call() {
+pub fn a_notify_on_its_way_to_a_late_phone_is_no_other_call() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.accept_push();
@@ -210,7 +210,7 @@ fn a_notify_on_its_way_to_a_late_phone_is_no_other_call() {
 }
 
 #[test]
-fn a_phone_that_wakes_after_the_caller_was_told_480_learns_that_the_call_is_over() {
+pub fn a_phone_that_wakes_after_the_caller_was_told_480_learns_that_the_call_is_over() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -231,7 +231,7 @@ fn a_phone_that_wakes_after_the_caller_was_told_480_learns_that_the_call_is_over
 }
 
 #[test]
-fn a_phone_that_comes_too_late_gets_nothing() {
+pub fn a_phone_that_comes_too_late_gets_nothing() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.accept_push();
@@ -244,7 +244,7 @@ fn a_phone_that_comes_too_late_gets_nothing() {
 }
 
 #[test]
-fn an_android_phone_is_told_of_the_end_by_a_push_and_gets_no_late_call() {
+pub fn an_android_phone_is_told_of_the_end_by_a_push_and_gets_no_late_call() {
     let mut world = World::new();
     let fcm = "pn-provider=fcm;pn-param=project;pn-prid=token:1";
     world.register_for(tcp(1), "1001", fcm, INSTANCE, 600);
@@ -262,7 +262,7 @@ fn an_android_phone_is_told_of_the_end_by_a_push_and_gets_no_late_call() {
 }
 
 #[test]
-fn a_dead_token_fails_its_branch_at_once_and_is_forgotten() {
+pub fn a_dead_token_fails_its_branch_at_once_and_is_forgotten() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -280,7 +280,7 @@ fn a_dead_token_fails_its_branch_at_once_and_is_forgotten() {
 }
 
 #[test]
-fn a_token_that_died_before_it_was_registered_again_is_kept() {
+pub fn a_token_that_died_before_it_was_registered_again_is_kept() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -296,7 +296,7 @@ fn a_token_that_died_before_it_was_registered_again_is_kept() {
 }
 
 #[test]
-fn a_throttled_push_is_tried_again_inside_the_calls_time() {
+pub fn a_throttled_push_is_tried_again_inside_the_calls_time() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -314,7 +314,7 @@ fn a_throttled_push_is_tried_again_inside_the_calls_time() {
 }
 
 #[test]
-fn two_calls_at_once_share_one_wake_and_both_are_delivered() {
+pub fn two_calls_at_once_share_one_wake_and_both_are_delivered() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
@@ -339,10 +339,10 @@ fn two_calls_at_once_share_one_wake_and_both_are_delivered() {
 }
 
 #[test]
-fn a_restart_forgets_no_acknowledged_binding_and_the_call_wakes_it() {
+pub fn a_restart_forgets_no_acknowledged_binding_and_the_call_wakes_it() {
     let mut world = asleep();
     world.restart();
-    assert_eq!(world.gateway.location().count(), (1, 0));
+    assert_eq!(world.count(), (1, 0));
     world.receive(pbx(), invite("1001", "c1"));
     world.expect("SIP/2.0 100");
     world.accept_push();
@@ -352,7 +352,7 @@ fn a_restart_forgets_no_acknowledged_binding_and_the_call_wakes_it() {
 
 /// liblinphone answers no CRLF CRLF, as RFC 5626 §3.5.1 does not ask it to.
 #[test]
-fn an_open_connection_is_asked_by_options_and_any_answer_saves_the_push() {
+pub fn an_open_connection_is_asked_by_options_and_any_answer_saves_the_push() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
     world.advance(Duration::from_secs(60));
@@ -368,7 +368,7 @@ fn an_open_connection_is_asked_by_options_and_any_answer_saves_the_push() {
 }
 
 #[test]
-fn a_phone_that_answers_on_its_connection_after_it_was_pushed_gets_the_call_there() {
+pub fn a_phone_that_answers_on_its_connection_after_it_was_pushed_gets_the_call_there() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
     world.advance(Duration::from_secs(60));
@@ -392,7 +392,7 @@ fn a_phone_that_answers_on_its_connection_after_it_was_pushed_gets_the_call_ther
 }
 
 #[test]
-fn a_silent_udp_phone_is_asked_by_options_and_then_pushed() {
+pub fn a_silent_udp_phone_is_asked_by_options_and_then_pushed() {
     let mut world = World::new();
     world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
     world.advance(Duration::from_secs(60));
@@ -408,7 +408,7 @@ fn a_silent_udp_phone_is_asked_by_options_and_then_pushed() {
 }
 
 #[test]
-fn an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone() {
+pub fn an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone() {
     let mut world = World::new();
     world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -432,7 +432,7 @@ fn an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone() {
 }
 
 #[test]
-fn a_cancel_while_the_invite_draws_no_1xx_and_the_phone_is_pushed_is_487_at_once() {
+pub fn a_cancel_while_the_invite_draws_no_1xx_and_the_phone_is_pushed_is_487_at_once() {
     let mut world = World::new();
     world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -457,7 +457,7 @@ fn a_cancel_while_the_invite_draws_no_1xx_and_the_phone_is_pushed_is_487_at_once
 }
 
 #[test]
-fn a_phone_that_was_silent_where_it_was_called_learns_elsewhere_that_the_call_is_over() {
+pub fn a_phone_that_was_silent_where_it_was_called_learns_elsewhere_that_the_call_is_over() {
     for port in [1000, 2000] {
         let mut world = World::new();
         world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
@@ -484,7 +484,7 @@ fn a_phone_that_was_silent_where_it_was_called_learns_elsewhere_that_the_call_is
 }
 
 #[test]
-fn a_connection_that_dies_under_the_invite_wakes_the_phone() {
+pub fn a_connection_that_dies_under_the_invite_wakes_the_phone() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
     world.receive(pbx(), invite("1001", "c1"));
@@ -500,7 +500,7 @@ fn a_connection_that_dies_under_the_invite_wakes_the_phone() {
 }
 
 #[test]
-fn a_request_to_the_agent_by_its_bare_address_finds_it() {
+pub fn a_request_to_the_agent_by_its_bare_address_finds_it() {
     let mut world = asleep();
     let text = invite("1001", "c1").replace(&contact_uri("1001"), "sip:1001@192.0.2.1");
     world.receive(pbx(), text);
@@ -509,7 +509,7 @@ fn a_request_to_the_agent_by_its_bare_address_finds_it() {
 }
 
 #[test]
-fn a_lost_store_keeps_calls_going() {
+pub fn a_lost_store_keeps_calls_going() {
     let mut world = World::new();
     world.is_store_working = false;
     world.receive(tcp(1), register(tcp(1), "1001", APNS, INSTANCE, 60, 1));
@@ -522,7 +522,7 @@ fn a_lost_store_keeps_calls_going() {
 }
 
 #[test]
-fn a_sleeping_phone_is_asked_to_register_again_before_its_end_and_never_by_a_voip_push() {
+pub fn a_sleeping_phone_is_asked_to_register_again_before_its_end_and_never_by_a_voip_push() {
     let mut world = World::new();
     let two_tokens = format!("{}:voip&{}:remote", "0a".repeat(32), "0b".repeat(32));
     let params = format!(
@@ -552,7 +552,7 @@ fn a_sleeping_phone_is_asked_to_register_again_before_its_end_and_never_by_a_voi
 }
 
 #[test]
-fn a_phone_with_a_voip_token_alone_is_not_refreshed_and_the_operator_hears_why() {
+pub fn a_phone_with_a_voip_token_alone_is_not_refreshed_and_the_operator_hears_why() {
     let mut world = World::new();
     world.register_for(tcp(1), "1001", APNS, INSTANCE, 3600);
     world.close(tcp(1));

@@ -1,6 +1,8 @@
-//! One gateway in virtual time, with hands for a phone, an Asterisk, a push service and a store.
+//! One gateway in virtual time, with hands for a phone, an Asterisk, a push service and a store; or
+//! several of them, with the routing between shards in front.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::settings::{
     ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Settings, Timing, Upstream, Wake,
 };
+use rouse::proto::shard::{Shards, bit, route};
 use rouse::proto::sip::{HeaderName, Message};
 use rouse::proto::timer::Timer;
 use rouse::proto::{
@@ -44,9 +47,22 @@ impl Sent {
     }
 }
 
+thread_local! {
+    static SHARDS: Cell<u16> = const { Cell::new(1) };
+}
+
+/// Plays a scene in worlds of so many shards.
+pub fn with_shards(shards: u16, scene: impl FnOnce()) {
+    SHARDS.set(shards);
+    scene();
+    SHARDS.set(1);
+}
+
 pub struct World {
-    pub gateway: Gateway,
+    gateways: Vec<Gateway>,
     genesis: Genesis,
+    /// Which shards have an agent on a flow.
+    masks: BTreeMap<FlowId, u64>,
     pub start: Instant,
     pub now: Instant,
     pub sent: VecDeque<Sent>,
@@ -157,7 +173,7 @@ impl World {
         let genesis = Genesis {
             settings: Arc::new(settings),
             shard: 0,
-            shards: 1,
+            shards: SHARDS.get(),
             anchor: ClockAnchor {
                 instant: start,
                 unix_ms: 1_800_000_000_000,
@@ -166,8 +182,9 @@ impl World {
             key: [9; 32],
         };
         let mut world = Self {
-            gateway: Gateway::new(genesis.clone()),
+            gateways: gateways(&genesis),
             genesis,
+            masks: BTreeMap::new(),
             start,
             now: start,
             sent: VecDeque::new(),
@@ -194,7 +211,9 @@ impl World {
         };
         self.genesis.anchor = anchor;
         self.genesis.seed = [8; 32];
-        self.gateway = Gateway::new(self.genesis.clone());
+        self.gateways = gateways(&self.genesis);
+        self.masks.clear();
+        self.bound.clear();
         for binding in self.stored.clone() {
             self.input(Input::Command(Command::Restore(Box::new(binding))));
         }
@@ -202,8 +221,63 @@ impl World {
     }
 
     pub fn input(&mut self, input: Input) {
-        self.gateway.handle_input(self.now, input);
-        self.drain();
+        for shard in self.shards_of(&input) {
+            let gateway = &mut self.gateways[usize::from(shard)];
+            gateway.handle_input(self.now, input.clone());
+            self.drain();
+        }
+    }
+
+    /// The shards that get an input, as the transports and the driver find them.
+    fn shards_of(&self, input: &Input) -> Vec<u16> {
+        let all = 0..self.genesis.shards;
+        let mask = |flow: &FlowId| self.masks.get(flow).copied().unwrap_or(0);
+        let bound = |flow: &FlowId| {
+            let mask = mask(flow);
+            all.clone()
+                .filter(move |shard| mask & bit(*shard) != 0)
+                .collect()
+        };
+        match input {
+            Input::Message { flow, message } => {
+                match route(message, mask(&flow.id), self.genesis.shards) {
+                    Shards::One(shard) => vec![shard],
+                    Shards::All => all.collect(),
+                }
+            }
+            Input::Malformed { flow, .. } => vec![flow.remote.port() % self.genesis.shards],
+            Input::Heard { flow } | Input::FlowClosed { flow, .. } => bound(flow),
+            Input::Pushed { id, .. } => vec![id.shard],
+            Input::Stored { ticket, .. } => vec![ticket.shard],
+            Input::Command(Command::Restore(binding)) => {
+                vec![binding.key.aor.shard(self.genesis.shards)]
+            }
+            // A client's number is unlike any other shard's.
+            Input::SendFailed { .. } | Input::Resolved { .. } | Input::Command(Command::Drain) => {
+                all.collect()
+            }
+        }
+    }
+
+    /// Bindings, and those with an open flow.
+    pub fn count(&self) -> (usize, usize) {
+        let counts = self
+            .gateways
+            .iter()
+            .map(|gateway| gateway.location().count());
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+    }
+
+    pub fn timers(&self) -> impl Iterator<Item = (Instant, Timer)> + '_ {
+        self.gateways.iter().flat_map(Gateway::timers)
+    }
+
+    /// What is in flight in all shards together.
+    pub fn in_flight(&self) -> [usize; 6] {
+        let all = self.gateways.iter().map(Gateway::in_flight);
+        all.fold([0; 6], |sum, next| {
+            std::array::from_fn(|at| sum[at] + next[at])
+        })
     }
 
     /// A message arrives.
@@ -217,28 +291,9 @@ impl World {
 
     fn drain(&mut self) {
         let mut answers = Vec::new();
-        while let Some(output) = self.gateway.poll_output() {
-            match output {
-                Output::Send { to, message, .. } => {
-                    let message = Message::parse(message).expect("the gateway writes SIP");
-                    // A 400 or 505 quotes what was wrong with the request.
-                    if !matches!(message.status(), Some(400 | 505)) {
-                        message.validate().expect("the gateway writes valid SIP");
-                    }
-                    self.sent.push_back(Sent { to, message });
-                }
-                Output::Ping { flow } => self.pings.push_back(flow),
-                Output::Close { .. } | Output::Resolve { .. } => {}
-                Output::FlowBound { flow } => self.bound.push(flow),
-                Output::FlowUnbound { flow } => self.bound.retain(|other| *other != flow),
-                Output::Push(push) => self.pushes.push_back(*push),
-                Output::Store { ticket, write } => {
-                    if self.is_store_working {
-                        self.write(write);
-                    }
-                    answers.extend(ticket);
-                }
-                Output::Event(event) => self.events.push(event),
+        for shard in 0..self.genesis.shards {
+            while let Some(output) = self.gateways[usize::from(shard)].poll_output() {
+                answers.extend(self.act(shard, output));
             }
         }
         if self.is_store_slow {
@@ -246,6 +301,45 @@ impl World {
         } else {
             self.answer_writes(answers);
         }
+    }
+
+    fn act(&mut self, shard: u16, output: Output) -> Option<StoreTicket> {
+        match output {
+            Output::Send { to, message, .. } => {
+                let message = Message::parse(message).expect("the gateway writes SIP");
+                // A 400 or 505 quotes what was wrong with the request.
+                if !matches!(message.status(), Some(400 | 505)) {
+                    message.validate().expect("the gateway writes valid SIP");
+                }
+                self.sent.push_back(Sent { to, message });
+            }
+            Output::Ping { flow } => self.pings.push_back(flow),
+            Output::Close { .. } | Output::Resolve { .. } => {}
+            Output::FlowBound { flow } => {
+                let mask = self.masks.entry(flow).or_default();
+                if *mask == 0 {
+                    self.bound.push(flow);
+                }
+                *mask |= bit(shard);
+            }
+            Output::FlowUnbound { flow } => {
+                let mask = self.masks.entry(flow).or_default();
+                *mask &= !bit(shard);
+                if *mask == 0 {
+                    self.masks.remove(&flow);
+                    self.bound.retain(|other| *other != flow);
+                }
+            }
+            Output::Push(push) => self.pushes.push_back(*push),
+            Output::Store { ticket, write } => {
+                if self.is_store_working {
+                    self.write(write);
+                }
+                return ticket;
+            }
+            Output::Event(event) => self.events.push(event),
+        }
+        None
     }
 
     /// The store catches up.
@@ -284,9 +378,15 @@ impl World {
     /// Lets time pass.
     pub fn advance(&mut self, by: Duration) {
         let end = self.now + by;
-        while let Some(at) = self.gateway.poll_timeout().filter(|at| *at <= end) {
+        loop {
+            let due = self.gateways.iter().filter_map(Gateway::poll_timeout).min();
+            let Some(at) = due.filter(|at| *at <= end) else {
+                break;
+            };
             self.now = self.now.max(at);
-            self.gateway.handle_timeout(self.now);
+            for gateway in &mut self.gateways {
+                gateway.handle_timeout(self.now);
+            }
             self.drain();
         }
         self.now = end;
@@ -365,14 +465,25 @@ impl World {
     #[track_caller]
     pub fn assert_quiet(&mut self) {
         self.advance(Duration::from_secs(80));
-        assert_eq!(self.gateway.in_flight(), [0; 6]);
+        assert_eq!(self.in_flight(), [0; 6]);
         let late: Vec<_> = self
-            .gateway
             .timers()
             .filter(|(_, timer)| !matches!(timer, Timer::Binding(_) | Timer::Resolve(_)))
             .collect();
         assert!(late.is_empty(), "{late:?}");
     }
+}
+
+fn gateways(genesis: &Genesis) -> Vec<Gateway> {
+    let shards = 0..genesis.shards;
+    shards
+        .map(|shard| {
+            let mut genesis = genesis.clone();
+            genesis.shard = shard;
+            genesis.seed[1] = u8::try_from(shard).unwrap();
+            Gateway::new(genesis)
+        })
+        .collect()
 }
 
 pub fn crlf(text: &str) -> String {

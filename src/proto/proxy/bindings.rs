@@ -141,7 +141,11 @@ impl Proxy {
                 });
             }
         }
-        for waiter in self.moved.remove(&flow).unwrap_or_default() {
+        let moved = self.moved.remove(&flow).unwrap_or_default();
+        if !moved.is_empty() {
+            fx.output(Output::FlowUnbound { flow });
+        }
+        for waiter in moved {
             self.with_context(fx, waiter.context, |proxy, fx, context| {
                 let branch = context.branches.get(usize::from(waiter.branch));
                 let key = branch.and_then(Branch::device);

@@ -44,10 +44,7 @@ impl Proxy {
             branch: index,
         };
         if !self.moved.is_empty() {
-            self.moved.retain(|_, waiters| {
-                waiters.retain(|other| *other != waiter);
-                !waiters.is_empty()
-            });
+            self.unwatch(fx, waiter);
         }
         let Some(branch) = context.branches.get_mut(usize::from(index)) else {
             return;

@@ -24,6 +24,11 @@ impl Proxy {
         invite: Option<ServerId>,
     ) {
         let Some(invite) = invite else {
+            // Another shard has its INVITE, or none has: then nobody answers.
+            if self.is_for_all(request) && self.location.on_flow(flow.id).is_empty() {
+                self.transactions.discard(cancel);
+                return;
+            }
             self.refuse(fx, flow, request, cancel, Reject::NoSuchTransaction);
             return;
         };

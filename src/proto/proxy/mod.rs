@@ -53,6 +53,8 @@ use upstream::Upstreams;
 pub struct Proxy {
     settings: Arc<Settings>,
     shard: u16,
+    /// How many shards there are.
+    shards: u16,
     anchor: ClockAnchor,
     signer: TokenSigner,
     upstreams: Upstreams,
@@ -93,7 +95,7 @@ impl Proxy {
     /// A proxy that knows nobody.
     pub(super) fn new(
         settings: Arc<Settings>,
-        shard: u16,
+        (shard, shards): (u16, u16),
         anchor: ClockAnchor,
         key: &[u8; 32],
         transaction_key: [u64; 2],
@@ -106,6 +108,7 @@ impl Proxy {
             signer: TokenSigner::new(key),
             settings,
             shard,
+            shards,
             anchor,
             location: LocationService::default(),
             wakes: Wakes::new(shard),
@@ -325,7 +328,8 @@ impl Proxy {
         self.transactions.respond(fx, server, status, reply);
     }
 
-    /// Answers a request without keeping anything; an ACK is only dropped.
+    /// Answers a request without keeping anything; an ACK, or what every shard gets, is only
+    /// dropped.
     pub(super) fn refuse_stateless(
         &self,
         fx: &mut Effects<'_>,
@@ -337,7 +341,7 @@ impl Proxy {
             reject,
             flow: *flow,
         });
-        if request.method() == Some(Method::Ack) {
+        if request.method() == Some(Method::Ack) || self.is_for_all(request) {
             return;
         }
         let message = self.refusal(flow, request, reject);
@@ -369,6 +373,11 @@ impl Proxy {
             message,
             report: None,
         });
+    }
+
+    /// Whether the other shards get this request too.
+    fn is_for_all(&self, request: &Message) -> bool {
+        self.shards > 1 && crate::proto::shard::is_for_all(request)
     }
 
     fn refusal(&self, flow: &Flow, request: &Message, reject: Reject) -> bytes::Bytes {

@@ -19,7 +19,7 @@ use crate::proto::reject::Reject;
 use crate::proto::settings::HoldResponse;
 use crate::proto::sip::{Reply, unquote};
 use crate::proto::timer::{ContextTimer, Timer};
-use crate::proto::{BindingKey, Destination, Event, Flow, Output, StoreWrite};
+use crate::proto::{BindingKey, Destination, Event, Flow, FlowId, Output, StoreWrite};
 
 /// Longest text of a caller that a push carries, in characters.
 const LONGEST_CALLER: usize = 256;
@@ -207,13 +207,34 @@ impl Proxy {
                     context: context.id,
                     branch: index,
                 };
-                self.moved.entry(old).or_default().push(waiter);
+                self.watch(fx, old, waiter);
             }
             // A live INVITE stays; what waited beside it for the device need not.
             self.stop_waiting(fx, context, index);
             return;
         }
         self.move_branch(fx, context, index, key, flow);
+    }
+
+    /// Hears of the end of a flow on which a request is live, though its device has left it.
+    fn watch(&mut self, fx: &mut Effects<'_>, flow: FlowId, waiter: Waiter) {
+        let waiters = self.moved.entry(flow).or_default();
+        if !waiters.contains(&waiter) {
+            waiters.push(waiter);
+            fx.output(Output::FlowBound { flow });
+        }
+    }
+
+    /// The branch has no request on a flow that its device has left.
+    pub(super) fn unwatch(&mut self, fx: &mut Effects<'_>, waiter: Waiter) {
+        let location = &self.location;
+        self.moved.retain(|flow, waiters| {
+            waiters.retain(|other| *other != waiter);
+            if waiters.is_empty() && location.on_flow(*flow).is_empty() {
+                fx.output(Output::FlowUnbound { flow: *flow });
+            }
+            !waiters.is_empty()
+        });
     }
 
     /// Sends the request of a branch again, over another flow of its device.

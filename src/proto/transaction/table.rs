@@ -121,6 +121,13 @@ impl Transactions {
         self.sweep_server(id);
     }
 
+    /// Forgets a server transaction that is not to be answered.
+    pub fn discard(&mut self, id: ServerId) {
+        if self.server(id).is_some_and(Server::awaits_final) {
+            self.remove_server(id);
+        }
+    }
+
     /// Whether it still waits for a final response.
     #[must_use]
     pub fn awaits_final(&self, id: ServerId) -> bool {
@@ -286,11 +293,15 @@ impl Transactions {
 
     fn sweep_server(&mut self, id: ServerId) {
         if self.server(id).is_some_and(Server::is_over) {
-            let server = self.servers.remove(id.slot as usize);
-            for key in server.keys() {
-                if self.keys.get(&key) == Some(&id.slot) {
-                    self.keys.remove(&key);
-                }
+            self.remove_server(id);
+        }
+    }
+
+    fn remove_server(&mut self, id: ServerId) {
+        let server = self.servers.remove(id.slot as usize);
+        for key in server.keys() {
+            if self.keys.get(&key) == Some(&id.slot) {
+                self.keys.remove(&key);
             }
         }
     }

@@ -267,7 +267,6 @@ fn step_11_each_branch_of_an_invite_has_timer_c() {
     let mut world = with_two_phones();
     call(&mut world, "c1");
     let armed: Vec<_> = world
-        .gateway
         .timers()
         .filter(|(_, timer)| matches!(timer, Timer::Context(_, ContextTimer::C(_))))
         .collect();
@@ -283,7 +282,6 @@ fn step_11_each_branch_of_an_invite_has_timer_c() {
         Transport::Udp.via_token().as_bytes()
     );
     let count = world
-        .gateway
         .timers()
         .filter(|(_, timer)| matches!(timer, Timer::Context(_, ContextTimer::C(_))))
         .count();

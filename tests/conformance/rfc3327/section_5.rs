@@ -104,7 +104,7 @@ fn a_2xx_without_path_is_a_2xx() {
     let more = format!("Contact: {contact};expires=600\n");
     world.receive(pbx(), response(&relayed, "200 OK", &more));
     world.expect("SIP/2.0 200");
-    assert_eq!(world.gateway.location().count().0, 1);
+    assert_eq!(world.count().0, 1);
 }
 
 /// In the other modes there is no Path, and nothing is added to what the phone supports.

@@ -23,7 +23,7 @@ fn two_flows() -> World {
 #[test]
 fn one_of_several_flows_of_an_instance_gets_the_request() {
     let mut world = two_flows();
-    assert_eq!(world.gateway.location().count(), (2, 2));
+    assert_eq!(world.count(), (2, 2));
     let sent = call_any(&mut world, "c1");
     assert_eq!(sent.len(), 1);
     assert_eq!(
@@ -59,7 +59,7 @@ fn a_flow_that_dies_under_the_request_is_followed_by_the_other() {
 fn the_same_reg_id_replaces_its_flow() {
     let mut world = two_flows();
     world.register_for(tcp(3), "1001", "", SECOND, 7200);
-    assert_eq!(world.gateway.location().count(), (2, 2));
+    assert_eq!(world.count(), (2, 2));
     let sent = call_any(&mut world, "c1");
     assert_eq!(sent[0].to, Destination::Flow(tcp(3).id));
 }
@@ -123,7 +123,7 @@ fn a_closed_flow_ends_the_binding_of_a_phone_that_cannot_be_woken() {
         flow: tcp(1).id,
         reason: CloseReason::Peer,
     });
-    assert_eq!(world.gateway.location().count(), (0, 0));
+    assert_eq!(world.count(), (0, 0));
     world.assert_quiet();
 }
 

@@ -1,0 +1,294 @@
+//! The main scenes once more, over several shards with the routing between them in front: whoever
+//! lands in the wrong shard is refused there, and the scene fails.
+
+use rouse::proto::Destination;
+use rouse::proto::settings::ContactMode;
+use rouse::proto::sip::HeaderName;
+
+use crate::world::{
+    APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
+    udp, via, with_shards,
+};
+use crate::{calls, peers, registration, wake};
+
+/// Numbers of shards that put the scenes' agents into different ones.
+const SHARDS: [u16; 3] = [2, 4, 7];
+
+fn play(scenes: &[fn()]) {
+    for shards in SHARDS {
+        for scene in scenes {
+            with_shards(shards, scene);
+        }
+    }
+}
+
+#[test]
+fn calls_land_in_their_shards() {
+    play(&[
+        calls::a_call_to_an_awake_phone_goes_both_ways_through_the_dialog,
+        calls::a_bye_follows_the_phone_to_its_new_connection_and_waits_for_it,
+        calls::a_bye_with_our_routes_repeated_goes_straight_to_the_phone,
+        calls::a_dialog_outlives_a_restart,
+        calls::a_call_from_a_phone_goes_to_its_upstream_without_its_token,
+        calls::a_fork_cancels_the_others_when_one_answers,
+        calls::one_phone_busy_and_one_that_never_wakes_is_busy,
+        calls::a_cancel_goes_to_the_ringing_phone_with_the_callers_reason,
+        calls::who_is_not_registered_may_only_register,
+        calls::a_forged_route_is_refused,
+        calls::what_section_16_3_refuses_is_refused,
+        calls::a_request_that_comes_back_unchanged_is_a_loop,
+        calls::timer_c_ends_a_phone_that_rings_for_ever,
+        calls::a_second_2xx_of_a_fork_goes_up_too,
+        calls::notifies_that_reuse_a_branch_are_each_forwarded,
+        calls::a_datagram_without_content_length_gets_one_on_its_way_to_a_stream,
+        calls::anybody_may_ping_the_gateway_and_that_leaves_nothing_behind,
+    ]);
+}
+
+#[test]
+fn peers_land_in_their_shards() {
+    play(&[
+        peers::chan_sip_sends_options_before_the_200_of_the_register,
+        peers::a_sleeping_phone_is_qualified_for_hours_and_never_woken_by_it,
+        peers::chan_sips_mwi_notifies_reuse_their_branch_and_each_is_delivered,
+        peers::an_mwi_notify_without_subscription_state_is_400_from_the_phone_and_that_passes,
+        peers::chan_sips_cancel_has_no_route_and_its_ack_goes_to_the_contact_of_the_1xx,
+        peers::without_a_1xx_asterisk_would_not_cancel_so_100_is_sent_at_once,
+        peers::answered_elsewhere_reaches_the_phone_with_chan_sips_reason_and_with_both_of_pjsips,
+        peers::in_a_dialog_chan_sip_sends_to_where_the_register_came_from_whatever_its_routes_say,
+        peers::a_reinvite_straight_behind_the_ack_passes_and_the_first_contact_stays_chan_sips_target,
+        peers::a_session_timers_reinvite_after_45_s_passes_and_pushes_nobody,
+        peers::a_call_over_a_tcp_connection_of_asterisks_is_answered_over_it,
+        peers::chan_sip_ends_a_phones_cancelled_call_with_487_before_the_200_of_the_cancel,
+        peers::chan_sip_takes_path_without_supported_and_routes_invite_and_notify_by_it,
+        peers::chan_sips_options_has_no_route_and_is_answered_for_a_contact_of_the_phones_own,
+        peers::pjsip_wants_supported_path_and_its_420_passes_if_it_comes_all_the_same,
+        peers::pjsips_200_without_path_with_every_contact_and_its_branch_as_tag_is_a_200,
+        peers::pjsip_lists_path_in_its_200_and_the_phone_does_not_see_it,
+        peers::pjsip_appends_its_path_again_to_cancel,
+        peers::pjsip_appends_its_path_again_to_bye_behind_both_record_routes,
+        peers::pjsips_reinvite_refreshes_its_target_and_the_next_requests_go_there,
+        peers::pjsip_prints_our_contact_anew_and_it_still_names_the_device,
+        peers::a_200_with_our_contact_printed_anew_grants_its_time,
+        peers::a_phone_that_writes_an_escape_anew_is_the_same_phone,
+        peers::an_answer_whose_to_is_spelt_otherwise_belongs_to_its_call,
+        peers::an_endpoints_outbound_proxy_is_us_and_its_route_is_taken_off,
+        peers::pjsip_forks_to_its_contacts_itself_and_each_call_reaches_its_own_device,
+        peers::what_the_phone_answers_is_what_asterisk_gets,
+        peers::provisional_answers_pass_with_and_without_a_body,
+        peers::an_answer_twenty_seconds_after_the_100_completes_the_call,
+        peers::pjsips_challenge_with_qop_and_opaque_passes_as_it_is,
+    ]);
+}
+
+#[test]
+fn registration_land_in_their_shards() {
+    play(&[
+        registration::a_register_is_relayed_with_our_contact_and_answered_with_the_phones_own,
+        registration::the_200_waits_for_the_store_and_a_broken_store_makes_it_503,
+        registration::a_notify_right_behind_the_2xx_finds_the_phone_that_still_waits_for_the_store,
+        registration::one_device_leaving_does_not_unregister_the_agents_others,
+        registration::a_device_that_comes_from_another_address_replaces_itself,
+        registration::a_phone_without_push_is_gone_with_its_flow_and_one_with_push_sleeps,
+        registration::a_binding_ends_at_its_expiry,
+        registration::a_phone_that_cannot_be_woken_keeps_the_time_that_it_asked_for,
+        registration::the_wildcard_removes_all_devices_of_the_agent,
+        registration::in_device_mode_each_device_has_its_own_contact,
+        registration::in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_and_its_option,
+        registration::in_path_mode_a_device_that_comes_from_elsewhere_takes_its_old_contact_away,
+        registration::options_during_the_first_register_is_answered_200,
+        registration::a_domain_that_nobody_serves_is_not_relayed_to,
+        registration::an_upstream_that_is_silent_fails_over_and_at_last_is_504,
+        registration::a_pushed_device_and_its_registrar_are_told_so,
+        registration::a_device_that_asks_is_told_which_services_there_are,
+        registration::a_service_that_we_have_not_or_that_a_nearer_proxy_has_is_plain_sip,
+    ]);
+}
+
+#[test]
+fn wake_land_in_their_shards() {
+    play(&[
+        wake::a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200,
+        wake::an_app_that_wakes_with_another_instance_but_its_token_gets_the_call_and_stays_one_device,
+        wake::a_phone_that_never_wakes_gets_480_after_wake_timeout,
+        wake::a_cancel_while_the_phone_sleeps_is_487_at_once_and_the_late_iphone_learns_that_the_call_is_over,
+        wake::a_late_phone_that_answers_a_call_that_is_over_is_hung_up,
+        wake::a_late_phone_that_is_in_another_call_is_left_alone,
+        wake::a_notify_on_its_way_to_a_late_phone_is_no_other_call,
+        wake::a_phone_that_wakes_after_the_caller_was_told_480_learns_that_the_call_is_over,
+        wake::a_phone_that_comes_too_late_gets_nothing,
+        wake::an_android_phone_is_told_of_the_end_by_a_push_and_gets_no_late_call,
+        wake::a_dead_token_fails_its_branch_at_once_and_is_forgotten,
+        wake::a_token_that_died_before_it_was_registered_again_is_kept,
+        wake::a_throttled_push_is_tried_again_inside_the_calls_time,
+        wake::two_calls_at_once_share_one_wake_and_both_are_delivered,
+        wake::a_restart_forgets_no_acknowledged_binding_and_the_call_wakes_it,
+        wake::an_open_connection_is_asked_by_options_and_any_answer_saves_the_push,
+        wake::a_phone_that_answers_on_its_connection_after_it_was_pushed_gets_the_call_there,
+        wake::a_silent_udp_phone_is_asked_by_options_and_then_pushed,
+        wake::an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone,
+        wake::a_cancel_while_the_invite_draws_no_1xx_and_the_phone_is_pushed_is_487_at_once,
+        wake::a_phone_that_was_silent_where_it_was_called_learns_elsewhere_that_the_call_is_over,
+        wake::a_connection_that_dies_under_the_invite_wakes_the_phone,
+        wake::a_request_to_the_agent_by_its_bare_address_finds_it,
+        wake::a_lost_store_keeps_calls_going,
+        wake::a_sleeping_phone_is_asked_to_register_again_before_its_end_and_never_by_a_voip_push,
+        wake::a_phone_with_a_voip_token_alone_is_not_refreshed_and_the_operator_hears_why,
+    ]);
+}
+
+#[test]
+fn no_scene_is_forgotten() {
+    let this = include_str!("shards.rs");
+    for (module, text) in [
+        ("calls", include_str!("calls.rs")),
+        ("peers", include_str!("peers.rs")),
+        ("registration", include_str!("registration.rs")),
+        ("wake", include_str!("wake.rs")),
+    ] {
+        for scene in text.split("#[test]\n").skip(1) {
+            let name = scene.split('(').next().unwrap().rsplit(' ').next().unwrap();
+            let listed = format!("{module}::{name},");
+            assert!(this.contains(&listed), "add `{listed}` (and `pub` to it)");
+        }
+    }
+}
+
+/// A phone whose Contact has another user than its agent, in path mode.
+fn with_another_user() -> (World, String) {
+    let mut world = World::with(settings(ContactMode::Path));
+    let mut route = String::new();
+    // Agents enough to be in every shard.
+    for at in 1..=9_u16 {
+        let user = format!("100{at}");
+        let text = register(udp(at), &user, "", "", 7200, u32::from(at)).replacen(
+            &format!("Contact: <sip:{user}@10.0.0.5"),
+            &format!("Contact: <sip:line{at}@10.0.0.{at}"),
+            1,
+        );
+        world.receive(udp(at), text);
+        let relayed = world.expect("REGISTER");
+        route = format!("Route: {}\r\n", relayed.header(HeaderName::Path));
+        world.receive(pbx(), ok_to_register(&relayed));
+        world.expect("SIP/2.0 200");
+    }
+    (world, route)
+}
+
+/// chan_sip's CANCEL has no Route, and its Request-URI is the phone's own Contact: it names nobody.
+#[test]
+fn a_cancel_that_names_nobody_finds_its_invite_and_is_answered_once() {
+    for shards in SHARDS {
+        with_shards(shards, || {
+            let (mut world, route) = with_another_user();
+            let uri = "sip:line9@10.0.0.9:5060";
+            let invite = invite_to(uri, "c1").replacen("Max-", &format!("{route}Max-"), 1);
+            world.receive(pbx(), &invite);
+            world.expect("SIP/2.0 100");
+            let sent = world.expect(&format!("INVITE {uri}"));
+            assert_eq!(sent.to, Destination::Flow(udp(9).id));
+            world.receive(udp(9), response(&sent, "180 Ringing", ""));
+            world.expect("SIP/2.0 180");
+            let cancel = invite_to(uri, "c1").replace("INVITE", "CANCEL");
+            world.receive(pbx(), &cancel);
+            world.expect("SIP/2.0 200");
+            let onward = world.expect("CANCEL");
+            world.expect_nothing();
+            // A copy of it gets the same answer, from there alone.
+            world.receive(pbx(), &cancel);
+            world.expect("SIP/2.0 200");
+            world.expect_nothing();
+            world.receive(udp(9), response(&onward, "200 OK", ""));
+            world.receive(udp(9), response(&sent, "487 Request Terminated", ""));
+            world.expect("ACK");
+            world.expect("SIP/2.0 487");
+            let ack = invite_to("sip:other@10.0.0.9", "c1").replace("INVITE", "ACK");
+            world.receive(pbx(), ack);
+            world.expect_nothing();
+            world.assert_quiet();
+        });
+    }
+}
+
+#[test]
+fn a_strict_routers_request_lands_where_its_token_says() {
+    for shards in SHARDS {
+        with_shards(shards, || {
+            let (mut world, route) = with_another_user();
+            let uri = "sip:line9@10.0.0.9:5060";
+            let invite = invite_to(uri, "c1").replacen("Max-", &format!("{route}Max-"), 1);
+            world.receive(pbx(), &invite);
+            world.expect("SIP/2.0 100");
+            let sent = world.expect("INVITE");
+            world.receive(udp(9), response(&sent, "200 OK", ""));
+            world.expect("SIP/2.0 200");
+            let recorded = sent.header(HeaderName::RecordRoute);
+            let bye = invite_to(recorded.trim_matches(['<', '>']), "c1")
+                .replace("INVITE", "BYE")
+                .replacen("branch=z9hG4bKc1", "branch=z9hG4bKbye", 1)
+                .replacen(">\r\nContact", ">;tag=remote\r\nContact", 1)
+                .replacen("Max-", &format!("Route: <{uri}>\r\nMax-"), 1);
+            world.receive(pbx(), bye);
+            let bye = world.expect(&format!("BYE {uri}"));
+            world.receive(udp(9), response(&bye, "200 OK", ""));
+            world.expect("SIP/2.0 200");
+            world.assert_quiet();
+        });
+    }
+}
+
+/// Two accounts of one app on one connection, in two shards.
+#[test]
+fn each_account_on_a_connection_is_served_by_its_own_shard() {
+    for shards in SHARDS {
+        with_shards(shards, || {
+            let mut world = World::new();
+            for at in 1..=9_u16 {
+                world.register_for(tcp(1), &format!("100{at}"), APNS, "", 7200);
+            }
+            for at in 1..=9_u16 {
+                let user = format!("100{at}");
+                let call = format!("out{at}");
+                let text = format!(
+                    "
+INVITE sip:600@pbx.example.com SIP/2.0
+{}
+Max-Forwards: 70
+From: <sip:{user}@pbx.example.com>;tag=p
+To: <sip:600@pbx.example.com>
+Contact: <sip:{user}@10.0.0.5:5060>
+Call-ID: {call}
+CSeq: 1 INVITE
+Content-Length: 0
+
+",
+                    via(tcp(1), &format!("z9hG4bK{call}"))
+                );
+                world.receive(tcp(1), crlf(&text));
+                world.expect("SIP/2.0 100");
+                let sent = world.expect("INVITE sip:600@pbx.example.com");
+                world.receive(pbx(), response(&sent, "180 Ringing", ""));
+                world.expect("SIP/2.0 180");
+                world.receive(tcp(1), crlf(&text.replace("INVITE", "CANCEL")));
+                world.expect("SIP/2.0 200");
+                let cancel = world.expect("CANCEL");
+                world.receive(pbx(), response(&cancel, "200 OK", ""));
+                world.receive(pbx(), response(&sent, "487 Request Terminated", ""));
+                world.expect("ACK");
+                world.expect("SIP/2.0 487");
+                world.receive(tcp(1), crlf(&text.replace("INVITE", "ACK")));
+                // And the other way.
+                world.receive(pbx(), invite(&user, &format!("in{at}")));
+                world.expect("SIP/2.0 100");
+                let sent = world.expect("INVITE");
+                assert_eq!(sent.to, Destination::Flow(tcp(1).id));
+                world.receive(tcp(1), response(&sent, "486 Busy Here", ""));
+                world.expect("ACK");
+                world.expect("SIP/2.0 486");
+            }
+            world.close(tcp(1));
+            assert_eq!(world.count().1, 0, "every shard has heard of it");
+            world.assert_quiet();
+        });
+    }
+}
