@@ -57,7 +57,7 @@ pub(crate) struct Asterisk {
 }
 
 /// Numbers of each kind of agent.
-const AGENTS: u16 = 99;
+const AGENTS: u16 = 150;
 const BOOT: Duration = Duration::from_secs(20);
 static SIXTEEN: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 static TWENTY_TWO: OnceLock<Result<Asterisk, String>> = OnceLock::new();
@@ -361,7 +361,7 @@ impl Agent {
             Version::Sixteen => 1000,
             Version::TwentyTwo => 2000,
         };
-        let user = thousand + 100 * (keeps as u16) + number;
+        let user = thousand + (AGENTS + 1) * (keeps as u16) + number;
         Self {
             user: user.to_string(),
             password: format!("pw{user}"),
