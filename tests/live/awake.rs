@@ -19,6 +19,7 @@ on_both_asterisks!(
     a_busy_agent_is_busy,
     a_phone_gives_up_its_call,
     a_phone_changes_its_call,
+    a_phone_calls_with_a_long_offer,
 );
 
 async fn an_awake_phone_is_called_and_asterisk_hangs_up(peers: Peers) {
@@ -167,4 +168,25 @@ async fn a_phone_changes_its_call(peers: Peers) {
     assert_eq!(incoming.reinvite().await.expect("it is answered"), 200);
     assert_eq!(incoming.hangup().await.expect("the BYE is answered"), 200);
     assert_eq!(handset.invites(), 1);
+}
+
+/// An offer with video is longer than a datagram should be (RFC 3261 §18.1.1).
+async fn a_phone_calls_with_a_long_offer(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (agent, mut handset) = stage.agent(Keeps::One);
+    handset.wake().await;
+
+    let mut sdp = plain_sdp(handset.app().local_addr().ip());
+    for number in 0..60 {
+        sdp.push_str(&format!(
+            "a=candidate:{number} 1 UDP 2130706431 192.0.2.1 40000 typ host\r\n"
+        ));
+    }
+    let call = handset.app().call("600", &sdp).await;
+    let mut call = call.expect("Asterisk lets it call");
+    call.wait_answer().await.expect("the echo answers");
+    stage.talking(&agent).await;
+    assert_eq!(call.reinvite().await.expect("it is answered"), 200);
+    assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(stage.asterisk.channels_of(&agent), 0);
 }

@@ -26,6 +26,8 @@ on_both_asterisks!(
     a_phone_woken_once_is_woken_again,
     a_phone_with_two_tokens_in_escapes_is_woken,
     a_user_that_rouse_does_not_know_is_refused,
+    two_calls_at_once_share_one_wake,
+    a_phone_that_registers_again_while_it_rings_is_not_called_again,
 );
 
 /// The agent's app has registered and sleeps; Asterisk calls; the push comes; the app wakes.
@@ -317,4 +319,45 @@ async fn a_phone_with_two_tokens_in_escapes_is_woken(peers: Peers) {
     call.answer().await.expect("the ACK comes");
     assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
     assert_eq!(handset.invites(), 1);
+}
+
+async fn two_calls_at_once_share_one_wake(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (agent, mut handset) = stage.agent(Keeps::One);
+    handset.wake().await;
+    stage.reachable(&agent).await;
+    handset.sleep();
+
+    stage.asterisk.call(&agent, 9);
+    stage.asterisk.call(&agent, 9);
+    stage.push.next(&handset, "call", 1).await;
+    handset.wake().await;
+    let mut first = handset.app().next_call().await.expect("one call rings");
+    let mut second = handset
+        .app()
+        .next_call()
+        .await
+        .expect("the other rings too");
+    assert_ne!(first.call_id(), second.call_id());
+    second.reject(486).await.expect("the ACK comes");
+    first.answer().await.expect("the ACK comes");
+    stage.talking(&agent).await;
+    assert_eq!(first.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(handset.invites(), 2);
+    assert_eq!(stage.push.of(&handset, "call").len(), 1);
+}
+
+async fn a_phone_that_registers_again_while_it_rings_is_not_called_again(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (agent, mut handset) = stage.agent(Keeps::One);
+    let mut call = woken(&stage, &agent, &mut handset).await;
+    call.ring().await.expect("it rings");
+    handset.app().register().await.expect("it refreshes");
+    handset.app().register().await.expect("it refreshes");
+    handset.stays_silent(Duration::from_millis(300)).await;
+    call.answer().await.expect("the ACK comes");
+    stage.talking(&agent).await;
+    assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(handset.invites(), 1);
+    assert_eq!(stage.push.of(&handset, "call").len(), 1);
 }
