@@ -169,7 +169,7 @@ fn root(root: Section<'_>, host: Host) -> Config {
     let push = push::push(root.section("push"));
     let config = Config {
         settings: Settings {
-            apps: push::apps(&push),
+            apps: push.apps(),
             listeners: listen::listeners(root.sections("listen"), tls.server.is_some(), host),
             upstreams: upstream::upstreams(&root),
             wake: tuning::wake(root.section("wake")),

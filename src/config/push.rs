@@ -13,6 +13,28 @@ const PRODUCTION: &str = "https://api.push.apple.com";
 const SANDBOX: &str = "https://api.sandbox.push.apple.com";
 const FCM: &str = "https://fcm.googleapis.com";
 
+impl PushConfig {
+    /// The apps that can be pushed, for the gateway's settings.
+    #[must_use]
+    pub fn apps(&self) -> Vec<PushApp> {
+        let apns = self.apns.iter().flat_map(|entry| {
+            let pns = match entry.environment {
+                ApnsEnvironment::Production => Pns::Apns,
+                ApnsEnvironment::Sandbox => Pns::ApnsSandbox,
+            };
+            entry.topics.iter().map(move |topic| PushApp {
+                pns,
+                name: topic.as_str().into(),
+            })
+        });
+        let fcm = self.fcm.iter().map(|entry| PushApp {
+            pns: Pns::Fcm,
+            name: entry.project.as_str().into(),
+        });
+        apns.chain(fcm).collect()
+    }
+}
+
 /// Reads `[push]`.
 pub(super) fn push(section: Section<'_>) -> PushConfig {
     let mut push = PushConfig::default();
@@ -30,25 +52,6 @@ pub(super) fn push(section: Section<'_>) -> PushConfig {
     }
     section.finish();
     push
-}
-
-/// The apps that can be pushed.
-pub(super) fn apps(push: &PushConfig) -> Vec<PushApp> {
-    let apns = push.apns.iter().flat_map(|entry| {
-        let pns = match entry.environment {
-            ApnsEnvironment::Production => Pns::Apns,
-            ApnsEnvironment::Sandbox => Pns::ApnsSandbox,
-        };
-        entry.topics.iter().map(move |topic| PushApp {
-            pns,
-            name: topic.as_str().into(),
-        })
-    });
-    let fcm = push.fcm.iter().map(|entry| PushApp {
-        pns: Pns::Fcm,
-        name: entry.project.as_str().into(),
-    });
-    apns.chain(fcm).collect()
 }
 
 fn apns(section: &Section<'_>, earlier: &[ApnsConfig]) -> Option<ApnsConfig> {
