@@ -1,5 +1,7 @@
 //! What an agent does all day, with a real telephone.
 
+use std::net::Ipv4Addr;
+
 use crate::phone::{Model, Phone, State};
 use crate::rig::asterisk::{Agent, Keeps};
 use crate::rig::handset::Handset;
@@ -8,13 +10,13 @@ use crate::rig::stage::{Peers, SOON, Stage};
 
 /// Who ends a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
+pub(crate) enum Ends {
     Asterisk,
     Phone,
 }
 
 /// Everything that one test has.
-struct Scene {
+pub(crate) struct Scene {
     stage: Stage,
     agent: Agent,
     /// The agent's push token; the crate's own phone behind it stays off.
@@ -25,14 +27,25 @@ struct Scene {
 impl Scene {
     /// The phone has registered, and Asterisk finds it reachable.
     async fn new(model: Model, peers: Peers) -> Self {
+        Self::behind(model, peers, None).await
+    }
+
+    /// The same, with the gateway at this address and the phone in that network namespace.
+    pub(crate) async fn behind(
+        model: Model,
+        peers: Peers,
+        router: Option<(Ipv4Addr, &str)>,
+    ) -> Self {
         let setup = Setup {
+            ip: router.map(|(gateway, _)| gateway),
             // Longer than a real phone on a busy machine takes to answer.
             probe: "2s",
             ..Setup::default()
         };
         let stage = Stage::with(peers, &setup).await;
         let (agent, token) = stage.agent(Keeps::One);
-        let mut phone = Phone::new(model, &token.config);
+        let namespace = router.map(|(_, namespace)| namespace);
+        let mut phone = Phone::new(model, &token.config, namespace);
         phone.start();
         stage.reachable(&agent).await;
         Self {
@@ -41,6 +54,40 @@ impl Scene {
             token,
             phone,
         }
+    }
+
+    /// Asterisk calls the phone, which is awake.
+    pub(crate) async fn called(&mut self, ends: Ends) {
+        self.stage.asterisk.call(&self.agent, 9);
+        self.answered(ends).await;
+    }
+
+    /// The phone registers once more, from the socket that it has.
+    pub(crate) async fn registers_again(&mut self) {
+        let granted = || {
+            let wire = self.stage.asterisk.wire(|message| {
+                message.is_sent
+                    && message.status() == Some(200)
+                    && message.answers() == "REGISTER"
+                    && message.header("To").contains(&self.agent.user)
+            });
+            wire.len()
+        };
+        let before = granted();
+        self.phone.register();
+        crate::rig::eventually("Asterisk grants it", SOON, async || {
+            (granted() > before).then_some(())
+        })
+        .await;
+    }
+
+    /// Asserts that the phone was called so often and never pushed.
+    pub(crate) fn has_called(&self, calls: usize) {
+        assert_eq!(self.phone.calls(), calls);
+        assert!(
+            self.stage.push.of(&self.token, "call").is_empty(),
+            "nobody had to be woken"
+        );
     }
 
     /// The phone rings; it is answered, and one of the two hangs up.
@@ -62,14 +109,9 @@ impl Scene {
 pub(crate) async fn an_awake_phone_is_called_and_either_side_hangs_up(model: Model, peers: Peers) {
     let mut scene = Scene::new(model, peers).await;
     for ends in [Ends::Asterisk, Ends::Phone] {
-        scene.stage.asterisk.call(&scene.agent, 9);
-        scene.answered(ends).await;
+        scene.called(ends).await;
     }
-    assert_eq!(scene.phone.calls(), 2);
-    assert!(
-        scene.stage.push.of(&scene.token, "call").is_empty(),
-        "nobody had to be woken"
-    );
+    scene.has_called(2);
 }
 
 pub(crate) async fn a_sleeping_phone_is_woken_and_either_side_hangs_up(model: Model, peers: Peers) {

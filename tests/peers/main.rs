@@ -55,6 +55,7 @@ macro_rules! on_every_path {
 }
 
 mod calls;
+mod nat;
 mod phone;
 #[path = "../live/rig/mod.rs"]
 #[expect(dead_code, reason = "the live tests use more of it")]

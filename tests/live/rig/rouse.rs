@@ -16,6 +16,8 @@ use super::{home, loopback, process};
 /// What differs between the tests' configurations.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    /// Where Rouse stands; `None`: on an address of its own.
+    pub(crate) ip: Option<Ipv4Addr>,
     /// `[[upstream]] contact`.
     pub(crate) contact: &'static str,
     /// How Rouse speaks to Asterisk: `udp` or `tcp`.
@@ -35,6 +37,7 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            ip: None,
             contact: "agent",
             upstream: "udp",
             trust: Vec::new(),
@@ -60,7 +63,7 @@ const START: Duration = Duration::from_secs(10);
 impl Rouse {
     /// Starts it in front of an Asterisk; `push` holds the tables of the push services.
     pub(crate) fn start(setup: &Setup, asterisk: &Asterisk, push: &str) -> Self {
-        let ip = loopback::address();
+        let ip = setup.ip.unwrap_or_else(loopback::address);
         let home = home::directory("rouse");
         home::write(
             &home.join("rouse.toml"),

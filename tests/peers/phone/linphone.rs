@@ -12,12 +12,19 @@ use super::{Heard, Running, State, ca_file, log};
 use crate::rig::{home, process};
 
 /// Starts it with an account.
-pub(super) fn start(account: &PhoneConfig, home: &Path) -> Running {
+pub(super) fn start(account: &PhoneConfig, home: &Path, namespace: Option<&str>) -> Running {
     let rc = home.join("linphonerc");
     home::write(&rc, &configuration(account, home));
     // Its database stands there, and it does not make the directory itself.
     home::write(&home.join(".local/share/linphone/.made"), "");
-    let mut command = process::command("linphone-daemon");
+    let mut command = match namespace {
+        Some(namespace) => {
+            let mut command = process::command("ip");
+            command.args(["netns", "exec", namespace, "linphone-daemon"]);
+            command
+        }
+        None => process::command("linphone-daemon"),
+    };
     command
         .arg("--config")
         .arg(&rc)
@@ -48,6 +55,20 @@ pub(super) fn start(account: &PhoneConfig, home: &Path) -> Running {
         control: Box::new(control),
         heard,
     }
+}
+
+/// The command to register with the same account again; the password it has already, and stumbles
+/// over a second one.
+pub(super) fn register(account: &PhoneConfig) -> String {
+    let PhoneConfig {
+        user,
+        domain,
+        proxy,
+        transport,
+        ..
+    } = account;
+    let transport = transport.label();
+    format!("register sip:{user}@{domain} sip:{proxy};transport={transport}\n")
 }
 
 fn state(line: &str) -> Option<State> {

@@ -35,6 +35,8 @@ pub(crate) struct Phone {
     model: Model,
     account: PhoneConfig,
     home: PathBuf,
+    /// The network namespace that it lives in, if it is not the host's.
+    namespace: Option<String>,
     running: Option<Running>,
 }
 
@@ -53,7 +55,7 @@ struct Heard {
 
 impl Phone {
     /// A telephone with this account, not yet started.
-    pub(crate) fn new(model: Model, account: &PhoneConfig) -> Self {
+    pub(crate) fn new(model: Model, account: &PhoneConfig, namespace: Option<&str>) -> Self {
         Self {
             model,
             account: account.clone(),
@@ -61,6 +63,7 @@ impl Phone {
                 Model::Baresip => "baresip",
                 Model::Linphone => "linphone",
             }),
+            namespace: namespace.map(str::to_owned),
             running: None,
         }
     }
@@ -70,7 +73,9 @@ impl Phone {
         self.kill();
         self.running = Some(match self.model {
             Model::Baresip => baresip::start(&self.account, &self.home),
-            Model::Linphone => linphone::start(&self.account, &self.home),
+            Model::Linphone => {
+                linphone::start(&self.account, &self.home, self.namespace.as_deref())
+            }
         });
     }
 
@@ -80,6 +85,12 @@ impl Phone {
             running.child.kill().expect("it is our child");
             running.child.wait().expect("it is our child");
         }
+    }
+
+    /// Makes Linphone register once more.
+    pub(crate) fn register(&mut self) {
+        let order = linphone::register(&self.account);
+        self.order(|_| order);
     }
 
     /// Takes the call that rings.
