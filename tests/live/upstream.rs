@@ -1,4 +1,4 @@
-//! Rouse and Asterisk over TCP.
+//! Rouse and Asterisk over TCP and TLS.
 
 use crate::rig::asterisk::Keeps;
 use crate::rig::rouse::Setup;
@@ -7,19 +7,37 @@ use rouse::standin::call::plain_sdp;
 
 on_both_asterisks!(
     a_sleeping_phone_is_woken_when_asterisk_is_reached_by_tcp,
+    a_sleeping_phone_is_woken_when_asterisk_is_reached_by_tls,
     a_phone_calls_when_asterisk_is_reached_by_tcp,
+    a_phone_calls_when_asterisk_is_reached_by_tls,
 );
 
-async fn by_tcp(peers: Peers) -> Stage {
+async fn by(peers: Peers, upstream: &'static str) -> Stage {
     let setup = Setup {
-        upstream: "tcp",
+        upstream,
         ..Setup::default()
     };
     Stage::with(peers, &setup).await
 }
 
 async fn a_sleeping_phone_is_woken_when_asterisk_is_reached_by_tcp(peers: Peers) {
-    let stage = by_tcp(peers).await;
+    a_sleeping_phone_is_woken(peers, "tcp").await;
+}
+
+async fn a_sleeping_phone_is_woken_when_asterisk_is_reached_by_tls(peers: Peers) {
+    a_sleeping_phone_is_woken(peers, "tls").await;
+}
+
+async fn a_phone_calls_when_asterisk_is_reached_by_tcp(peers: Peers) {
+    a_phone_calls(peers, "tcp").await;
+}
+
+async fn a_phone_calls_when_asterisk_is_reached_by_tls(peers: Peers) {
+    a_phone_calls(peers, "tls").await;
+}
+
+async fn a_sleeping_phone_is_woken(peers: Peers, upstream: &'static str) {
+    let stage = by(peers, upstream).await;
     let (agent, mut handset) = stage.agent(Keeps::One);
     handset.wake().await;
     stage.reachable(&agent).await;
@@ -37,8 +55,8 @@ async fn a_sleeping_phone_is_woken_when_asterisk_is_reached_by_tcp(peers: Peers)
     assert_eq!(handset.invites(), 1);
 }
 
-async fn a_phone_calls_when_asterisk_is_reached_by_tcp(peers: Peers) {
-    let stage = by_tcp(peers).await;
+async fn a_phone_calls(peers: Peers, upstream: &'static str) {
+    let stage = by(peers, upstream).await;
     let (_, mut handset) = stage.agent(Keeps::One);
     handset.wake().await;
     let sdp = plain_sdp(handset.app().local_addr().ip());

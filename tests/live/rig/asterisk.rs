@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::certificates::certificates;
 use super::wire::{self, Wire};
 use super::{eventually, home, loopback, process};
 
@@ -58,6 +59,8 @@ pub(crate) struct Asterisk {
 
 /// Numbers of each kind of agent.
 const AGENTS: u16 = 150;
+/// Its certificate and key, in one file.
+const CERTIFICATE: &str = "etc/server.pem";
 const BOOT: Duration = Duration::from_secs(20);
 static SIXTEEN: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 static TWENTY_TWO: OnceLock<Result<Asterisk, String>> = OnceLock::new();
@@ -301,6 +304,8 @@ impl Asterisk {
                 "PJSIP/${EXTEN:1:4}&PJSIP/${EXTEN:5}",
             ),
         };
+        let certificate = certificates().for_address(self.address.ip());
+        home::write(&self.home.join(CERTIFICATE), &certificate);
         let extensions = template!("common/extensions.conf")
             .replace("@DIAL@", dial)
             .replace("@BOTH@", both);
@@ -344,13 +349,24 @@ impl Asterisk {
         }
     }
 
+    /// Returns where it listens for TLS.
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address.ip(), 5061)
+    }
+
     /// Writes a file of the configuration, its names replaced.
     fn file(&self, name: &str, template: &str) {
         let tree = self.program.parent().unwrap_or_else(|| Path::new("/"));
         let text = template
             .replace("@TREE@", &tree.to_string_lossy())
             .replace("@HOME@", &self.home.to_string_lossy())
-            .replace("@ADDRESS@", &self.address.to_string());
+            .replace("@ADDRESS@", &self.address.to_string())
+            .replace("@TLS@", &self.tls_address().to_string())
+            .replace(
+                "@CERTIFICATE@",
+                &self.home.join(CERTIFICATE).to_string_lossy(),
+            )
+            .replace("@CA@", &certificates().ca.to_string_lossy());
         home::write(&self.home.join("etc").join(name), &text);
     }
 }

@@ -1,5 +1,6 @@
-//! One CA and one server certificate for the run, valid for `localhost`.
+//! One CA for the run; a server certificate for `localhost`, and one for each Asterisk's address.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -11,6 +12,8 @@ use super::home;
 #[derive(Debug)]
 pub(crate) struct Certificates {
     pub(crate) ca_pem: String,
+    pub(crate) ca: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
 }
@@ -39,10 +42,26 @@ fn make(directory: &Path) -> Result<Certificates, rcgen::Error> {
 
     let files = Certificates {
         ca_pem: ca_certificate.pem(),
+        ca: directory.join("ca.pem"),
+        issuer,
         certificate: directory.join("server.pem"),
         key: directory.join("server.key"),
     };
+    home::write(&files.ca, &files.ca_pem);
     home::write(&files.certificate, &certificate.pem());
     home::write(&files.key, &key.serialize_pem());
     Ok(files)
+}
+
+impl Certificates {
+    /// Makes a certificate for an address, and returns it with its key behind it, as chan_sip wants
+    /// them: in one text.
+    pub(crate) fn for_address(&self, address: IpAddr) -> String {
+        let made = KeyPair::generate().and_then(|key| {
+            let server = CertificateParams::new(vec![address.to_string()])?;
+            let certificate = server.signed_by(&key, &self.issuer)?;
+            Ok(certificate.pem() + &key.serialize_pem())
+        });
+        made.unwrap_or_else(|error| panic!("a certificate for {address}: {error}"))
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Setup {
     pub(crate) ip: Option<Ipv4Addr>,
     /// `[[upstream]] contact`.
     pub(crate) contact: &'static str,
-    /// How Rouse speaks to Asterisk: `udp` or `tcp`.
+    /// How Rouse speaks to Asterisk: `udp`, `tcp` or `tls`.
     pub(crate) upstream: &'static str,
     /// More addresses that may call agents.
     pub(crate) trust: Vec<Ipv4Addr>,
@@ -166,7 +166,12 @@ fn configuration(
         log,
         ..
     } = setup;
-    let node = asterisk.address;
+    let node = if *upstream == "tls" {
+        asterisk.tls_address()
+    } else {
+        asterisk.address
+    };
+    let ca = certificates().ca.display();
     let trust: String = setup
         .trust
         .iter()
@@ -191,6 +196,7 @@ address = "{ip}:5061"
 [tls]
 certificate = "{certificate}"
 key = "{key}"
+ca_file = "{ca}"
 [[upstream]]
 name = "pbx"
 domains = ["*"]
