@@ -76,7 +76,7 @@ const NOT_IN_PROTO: [&str; 12] = [
 ];
 
 /// The RFCs that we cite.
-const RFCS: [(u32, &str); 48] = [
+const RFCS: [(u32, &str); 49] = [
     (2119, "key words"),
     (2543, "SIP, the first"),
     (2617, "digest authentication"),
@@ -105,6 +105,7 @@ const RFCS: [(u32, &str); 48] = [
     (4291, "IPv6 addresses"),
     (4320, "non-INVITE transactions"),
     (4475, "torture tests"),
+    (4787, "NAT behaviour for UDP"),
     (5057, "several dialogs"),
     (5118, "torture tests for IPv6"),
     (5389, "STUN"),
@@ -114,10 +115,10 @@ const RFCS: [(u32, &str); 48] = [
     (5737, "IPv4 for documentation"),
     (5769, "STUN's test vectors"),
     (6026, "2xx to INVITE"),
-    (6809, "feature capabilities"),
     (6086, "INFO"),
     (6455, "the WebSocket protocol"),
     (6665, "SUBSCRIBE and NOTIFY"),
+    (6809, "feature capabilities"),
     (7118, "WebSocket"),
     (8305, "happy eyeballs"),
     (8452, "AES-GCM-SIV"),
