@@ -539,3 +539,43 @@ pub fn anybody_may_ping_the_gateway_and_that_leaves_nothing_behind() {
         assert_eq!(world.in_flight(), [0; 6]);
     }
 }
+
+#[test]
+pub fn a_phone_that_moved_may_repeat_and_cancel_its_call_from_where_it_was() {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", APNS, ONE, 600);
+    let text = crlf(&format!(
+        "
+INVITE sip:1001@pbx.example.com SIP/2.0
+{}
+Max-Forwards: 70
+From: <sip:1001@pbx.example.com>;tag=p
+To: <sip:1001@pbx.example.com>
+Contact: <sip:1001@10.0.0.5:5060>
+Call-ID: out1
+CSeq: 1 INVITE
+Content-Length: 0
+
+",
+        via(udp(1), "z9hG4bKout1")
+    ));
+    world.receive(udp(1), &text);
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    world.register_for(udp(2), "1001", APNS, ONE, 600);
+    world.receive(udp(1), &text);
+    world.expect("SIP/2.0 100");
+    world.receive(pbx(), response(&sent, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.receive(udp(1), text.replace("INVITE", "CANCEL"));
+    world.expect("SIP/2.0 200");
+    let cancel = world.expect("CANCEL");
+    world.receive(pbx(), response(&cancel, "200 OK", ""));
+    world.receive(pbx(), response(&sent, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 487");
+    // Anything else from there is a stranger's.
+    world.receive(udp(1), text.replace("out1", "out2"));
+    world.expect("SIP/2.0 403");
+    world.assert_quiet();
+}

@@ -10,6 +10,7 @@
 
 mod calls;
 mod peers;
+mod random;
 mod registration;
 mod shards;
 mod wake;

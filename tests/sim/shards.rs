@@ -42,6 +42,7 @@ fn calls_land_in_their_shards() {
         calls::notifies_that_reuse_a_branch_are_each_forwarded,
         calls::a_datagram_without_content_length_gets_one_on_its_way_to_a_stream,
         calls::anybody_may_ping_the_gateway_and_that_leaves_nothing_behind,
+        calls::a_phone_that_moved_may_repeat_and_cancel_its_call_from_where_it_was,
     ]);
 }
 
@@ -134,6 +135,7 @@ fn wake_land_in_their_shards() {
         wake::a_lost_store_keeps_calls_going,
         wake::a_sleeping_phone_is_asked_to_register_again_before_its_end_and_never_by_a_voip_push,
         wake::a_phone_with_a_voip_token_alone_is_not_refreshed_and_the_operator_hears_why,
+        wake::a_phone_that_neither_answers_nor_wakes_is_pushed_once_and_then_480,
     ]);
 }
 

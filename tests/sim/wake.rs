@@ -562,3 +562,21 @@ pub fn a_phone_with_a_voip_token_alone_is_not_refreshed_and_the_operator_hears_w
         |event| matches!(event, Event::NoPush { reason, .. } if *reason == NoPush::NoAlertToken)
     ));
 }
+
+#[test]
+pub fn a_phone_that_neither_answers_nor_wakes_is_pushed_once_and_then_480() {
+    for flow in [udp(1), tcp(1)] {
+        let mut world = World::new();
+        world.register_for(flow, "1001", APNS, INSTANCE, 600);
+        world.receive(pbx(), invite("1001", "c1"));
+        world.expect("SIP/2.0 100");
+        world.expect("INVITE");
+        world.advance(Duration::from_secs(2));
+        world.accept_push();
+        world.advance(Duration::from_secs(30));
+        assert!(world.pushes.is_empty());
+        let last = world.sent.drain(..).next_back().unwrap();
+        assert_eq!(last.message.status(), Some(480));
+        world.assert_quiet();
+    }
+}

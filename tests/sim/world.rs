@@ -29,6 +29,7 @@ pub const APNS: &str = "pn-provider=apns;pn-param=DEF123GHIJ.com.example.app.voi
 /// A message that the gateway sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
+    pub at: Instant,
     pub to: Destination,
     pub message: Message,
 }
@@ -311,7 +312,8 @@ impl World {
                 if !matches!(message.status(), Some(400 | 505)) {
                     message.validate().expect("the gateway writes valid SIP");
                 }
-                self.sent.push_back(Sent { to, message });
+                let at = self.now;
+                self.sent.push_back(Sent { at, to, message });
             }
             Output::Ping { flow } => self.pings.push_back(flow),
             Output::Close { .. } | Output::Resolve { .. } => {}

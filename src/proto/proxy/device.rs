@@ -222,6 +222,7 @@ impl Proxy {
             return;
         };
         calling.grace = None;
+        calling.is_pushed = true;
         let timer = Timer::Context(id, ContextTimer::Wake(index));
         calling.wake = Some(fx.arm(self.settings.wake.timeout, timer));
         self.push_for(fx, context, index, key);
@@ -305,8 +306,10 @@ impl Proxy {
         if context.phase != Phase::Open || !context.is_invite() {
             return self.fail_branch(fx, context, index, reject);
         }
+        let mut is_pushed = false;
         let pending = match calling(context, index) {
             Some(calling) => {
+                is_pushed = calling.is_pushed;
                 for timer in [calling.timer_c.take(), calling.grace.take()]
                     .into_iter()
                     .flatten()
@@ -320,6 +323,8 @@ impl Proxy {
         match pending {
             Some(timer) => set_state(context, index, BranchState::Waking { timer }),
             None if context.is_in_dialog => self.hold(fx, context, index, key),
+            // The push beside it has had its time.
+            None if is_pushed => self.fail_branch(fx, context, index, Reject::NotWoken),
             None if can_wake => self.wake(fx, context, index, key),
             None => self.fail_branch(fx, context, index, reject),
         }

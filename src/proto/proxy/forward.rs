@@ -48,6 +48,7 @@ impl Proxy {
                 is_provisional: false,
                 timer_c,
                 grace: None,
+                is_pushed: false,
                 wake: None,
             });
         }

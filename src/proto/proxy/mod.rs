@@ -194,7 +194,8 @@ impl Proxy {
             return;
         }
         let is_open_to_all = method == Some(Method::Register);
-        if !is_known && !is_open_to_all {
+        // A phone that has registered from elsewhere may still speak of its call from here.
+        if !is_known && !is_open_to_all && !self.transactions.knows(&flow, &request) {
             self.refuse_stateless(fx, &flow, &request, Reject::Forbidden);
             return;
         }

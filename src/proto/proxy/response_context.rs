@@ -173,6 +173,8 @@ pub(super) struct Calling {
     pub(super) timer_c: Option<TimerKey>,
     /// Until when a 1xx must come, or the device is pushed as well.
     pub(super) grace: Option<TimerKey>,
+    /// The device was pushed beside it.
+    pub(super) is_pushed: bool,
     /// The deadline of the push beside it.
     pub(super) wake: Option<TimerKey>,
 }

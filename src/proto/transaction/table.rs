@@ -121,6 +121,20 @@ impl Transactions {
         self.sweep_server(id);
     }
 
+    /// Whether a request is a copy of one that is being worked on, its ACK or its CANCEL, and from
+    /// the same address.
+    #[must_use]
+    pub fn knows(&self, flow: &Flow, request: &Message) -> bool {
+        let (Some(method), Ok(via)) = (request.method(), request.top_via()) else {
+            return false;
+        };
+        let own = || Matching::new(self.secret, request, &via, method).ok();
+        let is_own = own()
+            .and_then(|matching| self.server_by_key(matching.key))
+            .is_some_and(|server| server.source == flow.remote.ip());
+        is_own || (method == Method::Cancel && self.cancelled_by(flow, request).is_some())
+    }
+
     /// Forgets a server transaction that is not to be answered.
     pub fn discard(&mut self, id: ServerId) {
         if self.server(id).is_some_and(Server::awaits_final) {
