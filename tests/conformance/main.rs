@@ -11,6 +11,7 @@
 )]
 
 mod captures;
+mod compliance;
 mod properties;
 mod rfc3261;
 mod rfc3326;

@@ -9,6 +9,8 @@
 //! A seed that fails is printed; `SIM_SEED=number` plays that one alone and tells what happens,
 //! `SIM_CASES=number` plays as many.
 
+#![expect(clippy::print_stderr, reason = "a failing seed is told on stderr")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -643,7 +645,7 @@ Content-Length: 0
         }
         let flows = self.flows.values().copied().chain([pbx(), udp(6666)]);
         let known = flows.into_iter().find(|known| known.id == flow);
-        let known = known.or(match flow {
+        let known = known.or_else(|| match flow {
             FlowId::Datagram { remote, .. } => Some(udp(remote.port())),
             FlowId::Stream(connection) => Some(tcp(connection.0)),
         });

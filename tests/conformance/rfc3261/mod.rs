@@ -3,6 +3,7 @@
 mod section_10_3;
 mod section_16_10;
 mod section_16_11;
+mod section_16_12;
 mod section_16_3;
 mod section_16_4;
 mod section_16_5;
