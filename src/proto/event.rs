@@ -23,6 +23,13 @@ pub enum Event {
         /// Whether it was not there before.
         is_new: bool,
     },
+    /// A device registered for another agent: it no longer rings for this one.
+    ChangedHands {
+        /// Which binding.
+        key: BindingKey,
+        /// The agent that had it.
+        aor: Box<str>,
+    },
     /// A device left.
     Unregistered {
         /// Which binding.

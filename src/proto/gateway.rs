@@ -79,6 +79,7 @@ impl Gateway {
             Input::Resolved { node, hops, ttl } => proxy.on_resolved(fx, node, hops, ttl),
             Input::Pushed { id, verdict } => proxy.on_pushed(fx, id, verdict),
             Input::Stored { ticket, durable } => proxy.on_stored(fx, ticket, durable),
+            Input::Claimed(claim) => proxy.on_claimed(fx, claim),
             Input::Command(Command::Restore(binding)) => proxy.restore(fx, *binding),
             Input::Command(Command::Drain) => proxy.drain(),
         });

@@ -96,6 +96,8 @@ pub enum Input {
         /// Whether it is durable.
         durable: bool,
     },
+    /// Another shard's agent has an app: see [`Output::Claim`].
+    Claimed(Claim),
     /// An operator or the process asks.
     Command(Command),
 }
@@ -155,6 +157,8 @@ pub enum Output {
         /// What to write.
         write: StoreWrite,
     },
+    /// Tell all other shards, by [`Input::Claimed`], that an agent of this one has an app.
+    Claim(Claim),
     /// Something that an operator counts or reads.
     Event(Event),
 }
@@ -194,6 +198,21 @@ pub struct AorId(pub u64);
 /// A binding's number: random, stable across restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BindingId(pub u64);
+
+/// An app on a phone: what a push token wakes, as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppId(pub u64);
+
+/// An agent has registered an app on a phone: whoever had it before has it no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The app.
+    pub app: AppId,
+    /// Whose it is.
+    pub by: BindingKey,
+    /// The flow it registered on: an app with several accounts has them all on one.
+    pub flow: FlowId,
+}
 
 /// Names a binding in all the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

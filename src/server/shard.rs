@@ -155,6 +155,7 @@ impl Shard {
             | Input::SendFailed { .. }
             | Input::Resolved { .. }
             | Input::Pushed { .. }
+            | Input::Claimed(_)
             | Input::Command(_) => {}
         }
         self.gateway.handle_input(now, input);
@@ -182,6 +183,7 @@ impl Shard {
             Output::Resolve { node } => self.world.resolve(node, self.number),
             Output::Push(request) => self.world.push(*request),
             Output::Store { ticket, write } => self.store(ticket, write),
+            Output::Claim(claim) => self.world.claim(claim, self.number),
             Output::Event(event) => self.world.metrics.record(&event),
         }
     }

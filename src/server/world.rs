@@ -13,7 +13,7 @@ use crate::io::transport::{Closed, Counts, Dropped, Inlet, MAX_SHARDS, Network, 
 use crate::proto::push::PushRequest;
 use crate::proto::settings::Node;
 use crate::proto::shard::bit;
-use crate::proto::{Hop, Input};
+use crate::proto::{Claim, Hop, Input};
 use crate::server::traffic::Traffic;
 use crate::telemetry::metrics::Metrics;
 
@@ -52,6 +52,20 @@ impl World {
             let verdict = world.push.send(request).await;
             let answer = Input::Pushed { id, verdict };
             world.inlet.answer(id.shard, answer).await;
+        });
+    }
+
+    /// Tells all shards but one of a claim.
+    pub(super) fn claim(self: &Arc<Self>, claim: Claim, from: u16) {
+        if self.inlet.answers(1).is_none() {
+            return;
+        }
+        let world = Arc::clone(self);
+        tokio::spawn(async move {
+            let others = (0..MAX_SHARDS).filter(|shard| *shard != from);
+            for shard in others.take_while(|shard| world.inlet.answers(*shard).is_some()) {
+                world.inlet.answer(shard, Input::Claimed(claim)).await;
+            }
         });
     }
 

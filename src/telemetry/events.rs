@@ -19,6 +19,10 @@ impl Metrics {
                 expires,
                 is_new,
             } => self.registered(*key, aor, flow, *expires, *is_new),
+            Event::ChangedHands { key, aor } => {
+                self.registrations.of(["changed-hands"]).inc();
+                tracing::info!(aor = %Pii(aor), wake = wake(*key), "device registered for another agent");
+            }
             Event::Unregistered { key, aor } => {
                 self.registrations.of(["left"]).inc();
                 tracing::info!(aor = %Pii(aor), wake = wake(*key), "device left");
@@ -242,7 +246,7 @@ mod tests {
             }
         });
         let lines = String::from_utf8(captured.0.lock().clone()).unwrap();
-        assert_eq!(lines.lines().count(), 7, "{lines}");
+        assert_eq!(lines.lines().count(), events().len(), "{lines}");
         assert!(lines.contains("..67#"), "{lines}");
         assert!(!lines.contains("1234567"), "{lines}");
         assert!(!lines.contains("192.0.2."), "{lines}");
@@ -291,6 +295,10 @@ mod tests {
                 flow: FlowId::Datagram { listener, remote },
             },
             Event::Expired {
+                key,
+                aor: aor.clone(),
+            },
+            Event::ChangedHands {
                 key,
                 aor: aor.clone(),
             },

@@ -7,6 +7,7 @@ use crate::rig::push::Provider;
 use crate::rig::stage::{Peers, SOON, Stage};
 
 on_both_asterisks!(
+    a_phone_that_changed_hands_rings_for_its_new_agent_only,
     both_devices_ring_and_the_one_that_does_not_answer_is_cancelled,
     an_awake_device_rings_while_the_other_is_woken,
     both_devices_are_woken,
@@ -147,4 +148,29 @@ async fn a_declined_call_still_rings_on_the_other_device(peers: Peers) {
     stage.talking(&agent).await;
     assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
     assert_eq!((first.invites(), second.invites()), (1, 1));
+}
+
+async fn a_phone_that_changed_hands_rings_for_its_new_agent_only(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (before, mut handset) = stage.agent(Keeps::One);
+    handset.wake().await;
+    stage.reachable(&before).await;
+    let (now, new) = stage.agent(Keeps::One);
+    handset.config.user.clone_from(&new.config.user);
+    handset.config.password.clone_from(&new.config.password);
+    handset.wake().await;
+    stage.reachable(&now).await;
+
+    stage.asterisk.call(&before, 2);
+    let end = stage.asterisk.call_ended(&before, SOON).await;
+    assert!(!end.starts_with("ANSWER"), "{end}");
+    assert_eq!(handset.invites(), 0);
+    assert!(stage.push.of(&handset, "call").is_empty());
+
+    stage.asterisk.call(&now, 9);
+    let mut call = handset.app().next_call().await.expect("it rings");
+    call.answer().await.expect("the ACK comes");
+    stage.talking(&now).await;
+    assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(handset.invites(), 1);
 }

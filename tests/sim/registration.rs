@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rouse::proto::settings::ContactMode;
 use rouse::proto::sip::HeaderName;
-use rouse::proto::{Destination, Event};
+use rouse::proto::{AorId, Destination, Event, Input};
 
 use crate::world::{
     APNS, Sent, TOKEN, World, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
@@ -464,4 +464,52 @@ pub fn a_service_that_we_have_not_or_that_a_nearer_proxy_has_is_plain_sip() {
         none
     );
     assert_eq!(offered("", "", ""), none);
+}
+
+#[test]
+pub fn a_phone_that_changed_hands_no_longer_rings_for_its_old_agent() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
+    world.close(tcp(1));
+    world.receive(pbx(), invite("1001", "waits"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    let other = ";+sip.instance=\"<urn:uuid:2>\"";
+    world.receive(tcp(2), register(tcp(2), "1002", APNS, other, 600, 90));
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    // The held call need not wait for its deadline.
+    world.expect("SIP/2.0 480");
+    world.expect("SIP/2.0 200");
+    assert_eq!(world.count(), (1, 1));
+    assert_eq!(world.stored.len(), 1);
+    assert_eq!(world.claims.len(), 2);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 480");
+    assert!(world.pushes.is_empty());
+    // A refresh claims nothing anew.
+    world.register_for(tcp(2), "1002", APNS, ";+sip.instance=\"<urn:uuid:2>\"", 600);
+    assert_eq!(world.claims.len(), 2);
+}
+
+#[test]
+pub fn an_app_with_two_accounts_on_one_connection_keeps_both() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
+    world.register_for(tcp(1), "1002", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
+    assert_eq!(world.count(), (2, 2));
+}
+
+#[test]
+pub fn another_shards_claim_takes_the_phone_away() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ";+sip.instance=\"<urn:uuid:1>\"", 600);
+    let mut claim = world.claims.pop().expect("a claim");
+    world.input(Input::Claimed(claim));
+    assert_eq!(world.count(), (1, 1), "its own");
+    claim.by.aor = AorId(7);
+    claim.flow = tcp(2).id;
+    world.input(Input::Claimed(claim));
+    assert_eq!(world.count(), (0, 0));
+    assert!(world.stored.is_empty() && world.bound.is_empty());
 }

@@ -18,8 +18,8 @@ use rouse::proto::shard::{Shards, bit, route};
 use rouse::proto::sip::{HeaderName, Message};
 use rouse::proto::timer::Timer;
 use rouse::proto::{
-    ClockAnchor, CloseReason, Command, ConnectionId, Destination, Event, Flow, FlowId, Input,
-    ListenerId, Output, StoreTicket, StoreWrite, Transport,
+    Claim, ClockAnchor, CloseReason, Command, ConnectionId, Destination, Event, Flow, FlowId,
+    Input, ListenerId, Output, StoreTicket, StoreWrite, Transport,
 };
 
 pub const TOKEN: &str = "00aabbccddeeff00112233445566778899aabbccddeeff001122334455667788";
@@ -71,6 +71,7 @@ pub struct World {
     pub pings: VecDeque<FlowId>,
     pub events: Vec<Event>,
     pub bound: Vec<FlowId>,
+    pub claims: Vec<Claim>,
     /// What is durable.
     pub stored: Vec<StoredBinding>,
     pub is_store_working: bool,
@@ -193,6 +194,7 @@ impl World {
             pings: VecDeque::new(),
             events: Vec::new(),
             bound: Vec::new(),
+            claims: Vec::new(),
             stored: Vec::new(),
             is_store_working: true,
             is_store_slow: false,
@@ -254,9 +256,10 @@ impl World {
                 vec![binding.key.aor.shard(self.genesis.shards)]
             }
             // A client's number is unlike any other shard's.
-            Input::SendFailed { .. } | Input::Resolved { .. } | Input::Command(Command::Drain) => {
-                all.collect()
-            }
+            Input::SendFailed { .. }
+            | Input::Resolved { .. }
+            | Input::Claimed(_)
+            | Input::Command(Command::Drain) => all.collect(),
         }
     }
 
@@ -292,7 +295,8 @@ impl World {
 
     fn drain(&mut self) {
         let mut answers = Vec::new();
-        for shard in 0..self.genesis.shards {
+        // Twice: what one shard claims another hears.
+        for shard in (0..self.genesis.shards).chain(0..self.genesis.shards) {
             while let Some(output) = self.gateways[usize::from(shard)].poll_output() {
                 answers.extend(self.act(shard, output));
             }
@@ -317,6 +321,14 @@ impl World {
             }
             Output::Ping { flow } => self.pings.push_back(flow),
             Output::Close { .. } | Output::Resolve { .. } => {}
+            Output::Claim(claim) => {
+                self.claims.push(claim);
+                let others = (0..self.genesis.shards).filter(|other| *other != shard);
+                for other in others {
+                    let gateway = &mut self.gateways[usize::from(other)];
+                    gateway.handle_input(self.now, Input::Claimed(claim));
+                }
+            }
             Output::FlowBound { flow } => {
                 let mask = self.masks.entry(flow).or_default();
                 if *mask == 0 {

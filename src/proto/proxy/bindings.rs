@@ -13,7 +13,7 @@ use crate::proto::push::{Notice, refresh};
 use crate::proto::registration::binding::{Binding, StoredBinding};
 use crate::proto::registration::location::FlowChange;
 use crate::proto::timer::Timer;
-use crate::proto::{BindingKey, CloseReason, Event, FlowId, Output, StoreWrite};
+use crate::proto::{BindingKey, Claim, CloseReason, Event, FlowId, Output, StoreWrite};
 
 /// A datagram flow on which nothing was heard for so long has nobody behind it: keep-alives come
 /// at least twice as often (RFC 5626 §4.4.2).
@@ -69,6 +69,28 @@ impl Proxy {
             ticket: None,
             write: StoreWrite::Remove(key),
         });
+    }
+
+    /// An app has another agent: it no longer rings for those who had it, unless it holds several
+    /// accounts at once, on one flow.
+    pub(in crate::proto) fn on_claimed(&mut self, fx: &mut Effects<'_>, claim: Claim) {
+        for key in self.location.with_app(claim.app) {
+            let Some(agent) = self.location.agent(key.aor) else {
+                continue;
+            };
+            let flow = agent.binding(key.binding).and_then(Binding::flow);
+            if key.aor == claim.by.aor || flow.is_some_and(|flow| flow.id == claim.flow) {
+                continue;
+            }
+            let aor = agent.aor.to_string().into();
+            self.remove_binding(fx, key);
+            fx.event(Event::ChangedHands { key, aor });
+            for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
+                self.with_context(fx, waiter.context, |proxy, fx, context| {
+                    proxy.on_cannot_wake(fx, context, waiter.branch);
+                });
+            }
+        }
     }
 
     /// A binding's time is over, or its device must be asked to register again.

@@ -17,7 +17,9 @@ use crate::proto::reject::Reject;
 use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Edit, HeaderName, Message};
 use crate::proto::transaction::ServerId;
-use crate::proto::{BindingId, BindingKey, Event, Flow, Output, StoreTicket, StoreWrite};
+use crate::proto::{
+    AorId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
+};
 
 impl Proxy {
     /// Relays a REGISTER.
@@ -170,6 +172,17 @@ impl Proxy {
         }
     }
 
+    /// The claim to an app that this agent did not have before.
+    fn claim(&self, aor: AorId, binding: &Binding) -> Option<Claim> {
+        let app = binding.push.as_ref()?.wakes();
+        let by = BindingKey {
+            aor,
+            binding: binding.id,
+        };
+        let flow = binding.last_flow.id;
+        (!self.location.with_app(app).contains(&by)).then_some(Claim { app, by, flow })
+    }
+
     /// Makes known the devices that are there; returns them, and those that go.
     fn put_present(
         &mut self,
@@ -182,7 +195,12 @@ impl Proxy {
         for change in changes {
             match change {
                 Change::Put { binding, .. } => {
+                    let claim = self.claim(aor.id(), &binding);
                     present.push(self.put_binding(fx, aor, upstream, *binding));
+                    if let Some(claim) = claim {
+                        self.on_claimed(fx, claim);
+                        fx.output(Output::Claim(claim));
+                    }
                 }
                 Change::Remove(binding) => leaving.push(binding),
             }

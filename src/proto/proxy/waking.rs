@@ -359,7 +359,12 @@ impl Proxy {
     }
 
     /// A device cannot be woken: a branch that only waits for it ends.
-    fn on_cannot_wake(&mut self, fx: &mut Effects<'_>, context: &mut ResponseContext, index: u16) {
+    pub(super) fn on_cannot_wake(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+    ) {
         let Some(branch) = context.branches.get(usize::from(index)) else {
             return;
         };
@@ -389,10 +394,10 @@ impl Proxy {
 
     /// A token is dead: its device cannot be woken any more, and without a flow it is gone.
     fn forget_token(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
-        let Some(binding) = self.location.binding_mut(key) else {
+        self.location.forget_push(key);
+        let Some(binding) = self.location.binding(key) else {
             return;
         };
-        binding.push = None;
         if binding.is_flow_open {
             if let Some(stored) = self.stored(key) {
                 let write = StoreWrite::Put(Box::new(stored));

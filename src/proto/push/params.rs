@@ -4,6 +4,11 @@
 //! pn-prid=A:voip&B:remote`); the legacy `app-id`, `pn-type`, `pn-tok`. Every reason for "no push"
 //! has a name in [`NoPush`].
 
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::proto::AppId;
 use crate::proto::push::{Pns, Prid};
 use crate::proto::sip::{Params, unescape};
 
@@ -80,6 +85,18 @@ impl PushParams {
     #[must_use]
     pub fn wakes_same_app(&self, other: &Self) -> bool {
         self.pns == other.pns && self.app == other.app && self.call_token == other.call_token
+    }
+
+    /// The number of the app and phone that a call's push wakes: a hash that tells nothing of the
+    /// token.
+    #[must_use]
+    pub fn wakes(&self) -> AppId {
+        let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6561_7070, 0);
+        for part in [self.pns.label(), &*self.app, self.call_token.expose()] {
+            hasher.write(part.as_bytes());
+            hasher.write_u8(0);
+        }
+        AppId(hasher.finish())
     }
 
     /// Reads the parameters of a Contact URI.

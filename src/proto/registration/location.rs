@@ -2,7 +2,7 @@
 //! those are reached on.
 //!
 //! Invariants: every open flow of a binding is in `flows`; every flow in `flows` has a binding;
-//! an agent without bindings is gone; a binding without a push token has an open flow.
+//! every binding with a push token is in `apps`; an agent without bindings is gone; a binding without a push token has an open flow.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use crate::proto::aor::Aor;
 use crate::proto::push::params::PushParams;
 use crate::proto::registration::binding::Binding;
-use crate::proto::{AorId, BindingId, BindingKey, FlowId};
+use crate::proto::{AorId, AppId, BindingId, BindingKey, FlowId};
 
 /// An agent with at least one binding.
 #[derive(Clone, Debug)]
@@ -64,6 +64,8 @@ pub struct LocationService {
     users: HashMap<u32, SmallVec<[AorId; 1]>, RandomState>,
     /// Who is reached on a flow.
     flows: HashMap<FlowId, SmallVec<[BindingKey; 1]>, RandomState>,
+    /// Who has registered an app on a phone that can be pushed.
+    apps: HashMap<AppId, SmallVec<[BindingKey; 1]>, RandomState>,
 }
 
 /// What a change of bindings did to a flow.
@@ -164,6 +166,7 @@ impl LocationService {
             }
         });
         agent.upstream = upstream;
+        let new_app = binding.push.as_ref().map(|push| push.wakes());
         let new_flow = binding.flow().map(|flow| flow.id);
         let old = match agent.bindings.iter_mut().find(|old| old.id == binding.id) {
             Some(place) => Some(std::mem::replace(place, binding)),
@@ -172,6 +175,11 @@ impl LocationService {
                 None
             }
         };
+        let old_app = old
+            .as_ref()
+            .and_then(|old| old.push.as_ref())
+            .map(|push| push.wakes());
+        self.move_app(key, old_app, new_app);
         let old_flow = old.as_ref().and_then(Binding::flow).map(|flow| flow.id);
         (old, self.move_flow(key, old_flow, new_flow))
     }
@@ -195,10 +203,25 @@ impl LocationService {
                 }
             }
         }
+        self.move_app(key, binding.push.as_ref().map(|push| push.wakes()), None);
         let change = self
             .move_flow(key, binding.flow().map(|flow| flow.id), None)
             .pop();
         Some((aor, binding, change))
+    }
+
+    /// The bindings that a push for an app wakes.
+    #[must_use]
+    pub fn with_app(&self, app: AppId) -> SmallVec<[BindingKey; 1]> {
+        self.apps.get(&app).cloned().unwrap_or_default()
+    }
+
+    /// Forgets how to wake a device.
+    pub fn forget_push(&mut self, key: BindingKey) {
+        let old = self
+            .binding_mut(key)
+            .and_then(|binding| binding.push.take());
+        self.move_app(key, old.map(|push| push.wakes()), None);
     }
 
     /// Marks the binding's flow as gone.
@@ -215,6 +238,23 @@ impl LocationService {
         let all = self.agents.values().map(|agent| agent.bindings.len()).sum();
         let awake = self.flows.values().map(SmallVec::len).sum();
         (all, awake)
+    }
+
+    fn move_app(&mut self, key: BindingKey, old: Option<AppId>, new: Option<AppId>) {
+        if old == new {
+            return;
+        }
+        if let Some(new) = new {
+            self.apps.entry(new).or_default().push(key);
+        }
+        if let Some(old) = old
+            && let Some(keys) = self.apps.get_mut(&old)
+        {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.apps.remove(&old);
+            }
+        }
     }
 
     fn move_flow(
