@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rouse::proto::settings::ContactMode;
 use rouse::proto::sip::HeaderName;
-use rouse::proto::{AorId, Destination, Event, Input};
+use rouse::proto::{AorId, Destination, Event, Input, Transport};
 
 use crate::world::{
     APNS, Sent, TOKEN, World, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
@@ -512,4 +512,27 @@ pub fn another_shards_claim_takes_the_phone_away() {
     world.input(Input::Claimed(claim));
     assert_eq!(world.count(), (0, 0));
     assert!(world.stored.is_empty() && world.bound.is_empty());
+}
+
+#[test]
+pub fn in_path_mode_the_contact_names_the_transport_by_which_the_upstream_reaches_us() {
+    let mut world = World::with(settings(ContactMode::Path));
+    world.receive(
+        tcp(1),
+        register(tcp(1), "1001", "transport=tls;ob", "", 60, 1),
+    );
+    let contact = world.expect("REGISTER").header(HeaderName::Contact);
+    assert!(
+        contact.starts_with("<sip:1001@10.0.0.5:5060;ob>"),
+        "{contact}"
+    );
+    let mut by_tcp = settings(ContactMode::Path);
+    by_tcp.upstreams[0].nodes[0].transport = Some(Transport::Tcp);
+    let mut world = World::with(by_tcp);
+    world.receive(udp(1), register(udp(1), "1001", "ob", "", 60, 1));
+    let contact = world.expect("REGISTER").header(HeaderName::Contact);
+    assert!(
+        contact.starts_with("<sip:1001@10.0.0.5:5060;ob;transport=tcp>"),
+        "{contact}"
+    );
 }

@@ -91,6 +91,7 @@ fn registration_land_in_their_shards() {
         registration::a_phone_that_changed_hands_no_longer_rings_for_its_old_agent,
         registration::an_app_with_two_accounts_on_one_connection_keeps_both,
         registration::another_shards_claim_takes_the_phone_away,
+        registration::in_path_mode_the_contact_names_the_transport_by_which_the_upstream_reaches_us,
         registration::one_device_leaving_does_not_unregister_the_agents_others,
         registration::a_device_that_comes_from_another_address_replaces_itself,
         registration::a_phone_without_push_is_gone_with_its_flow_and_one_with_push_sleeps,

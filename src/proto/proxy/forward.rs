@@ -229,7 +229,7 @@ impl Proxy {
             UpstreamContacts::Ours { values, expires } => {
                 edit.replace(HeaderName::Contact, values.join(", "));
                 edit.replace(HeaderName::Expires, expires.to_string());
-                for old in relay.replaced_contacts(self.location.agent(relay.aor.id())) {
+                for old in relay.replaced_contacts(self.location.agent(relay.aor.id()), &address) {
                     edit.append(HeaderName::Contact, old);
                 }
             }

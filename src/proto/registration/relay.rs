@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::proto::aor::{Aor, CONTACT_PARAM};
 use crate::proto::push::Pns;
-use crate::proto::push::params::{NoPush, PushParams};
+use crate::proto::push::params::{NoPush, PushParams, is_push_param};
 use crate::proto::push::refresh::PNSREG;
 use crate::proto::registration::binding::device_identity;
 use crate::proto::registration::location::Agent;
@@ -209,7 +209,7 @@ impl Relay {
             }
             ContactMode::Path => {
                 for device in devices {
-                    values.push(device.without_push(least));
+                    values.push(device.for_upstream(least, our_address));
                 }
                 let expires = if longest > 0 { longest.max(least) } else { 0 };
                 UpstreamContacts::Ours { values, expires }
@@ -220,18 +220,22 @@ impl Relay {
     /// The Contacts under which the upstream still knows the devices of this REGISTER, when it sees
     /// their own and they have changed: they go, or each call would reach the device twice.
     #[must_use]
-    pub fn replaced_contacts(&self, agent: Option<&Agent>) -> SmallVec<[String; 1]> {
+    pub fn replaced_contacts(
+        &self,
+        agent: Option<&Agent>,
+        our_address: &str,
+    ) -> SmallVec<[String; 1]> {
         let (ContactMode::Path, Ask::Devices(devices), Some(agent)) = (self.mode, &self.ask, agent)
         else {
             return SmallVec::new();
         };
         let named: SmallVec<[Vec<u8>; 1]> = devices
             .iter()
-            .filter_map(|device| uri_without_push(&device.contact))
+            .filter_map(|device| uri_for_upstream(&device.contact, our_address))
             .collect();
         devices
             .iter()
-            .filter_map(|device| uri_without_push(&agent.binding(device.id)?.contact))
+            .filter_map(|device| uri_for_upstream(&agent.binding(device.id)?.contact, our_address))
             .filter(|old| !named.contains(old))
             .map(|old| format!("<{}>;expires=0", String::from_utf8_lossy(&old)))
             .collect()
@@ -457,14 +461,13 @@ impl DeviceAsk {
         })
     }
 
-    /// The Contact for an upstream that sees the phone's own: without what is about pushes.
-    fn without_push(&self, least: u32) -> String {
-        let Ok(address) = NameAddr::parse(&self.contact) else {
+    /// The Contact for an upstream that sees the phone's own.
+    fn for_upstream(&self, least: u32, our_address: &str) -> String {
+        let (Ok(address), Some(uri)) = (
+            NameAddr::parse(&self.contact),
+            uri_for_upstream(&self.contact, our_address),
+        ) else {
             return String::new();
-        };
-        let uri = match Uri::parse(address.uri) {
-            Ok(uri) => uri.without_params(crate::proto::push::params::is_push_param),
-            Err(_) => address.uri.to_vec(),
         };
         let expires = if self.expires > 0 {
             self.expires.max(least)
@@ -485,11 +488,19 @@ impl DeviceAsk {
     }
 }
 
-/// The URI of a Contact value without what is about pushes.
-fn uri_without_push(contact: &[u8]) -> Option<Vec<u8>> {
+/// The URI of a phone's own Contact as an upstream sees it: without what is about pushes, and with
+/// the transport by which the upstream reaches us. chan_sip goes by the Contact's, even to the next
+/// hop of a Path.
+fn uri_for_upstream(contact: &[u8], our_address: &str) -> Option<Vec<u8>> {
     let address = NameAddr::parse(contact).ok()?;
     let uri = address.parse_uri().ok()?;
-    Some(uri.without_params(crate::proto::push::params::is_push_param))
+    let mut written =
+        uri.without_params(|name| is_push_param(name) || name.eq_ignore_ascii_case(b"transport"));
+    if let (Some((_, transport)), None) = (our_address.split_once(';'), uri.headers) {
+        written.push(b';');
+        written.extend_from_slice(transport.as_bytes());
+    }
+    Some(written)
 }
 
 /// The agent that a REGISTER is for: the user of its To.
@@ -578,14 +589,10 @@ pub fn contact_without_push(message: &Message) -> Option<Vec<u8>> {
     let value = message.values(HeaderName::Contact).next()?;
     let address = NameAddr::parse(value).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
-    if !uri
-        .params
-        .iter()
-        .any(|(name, _)| crate::proto::push::params::is_push_param(name))
-    {
+    if !uri.params.iter().any(|(name, _)| is_push_param(name)) {
         return None;
     }
-    let stripped = uri.without_params(crate::proto::push::params::is_push_param);
+    let stripped = uri.without_params(is_push_param);
     let start = address.uri.as_ptr() as usize - value.as_ptr() as usize;
     let (before, rest) = value.split_at_checked(start)?;
     let after = rest.get(address.uri.len()..)?;
