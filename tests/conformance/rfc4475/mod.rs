@@ -1,4 +1,8 @@
 //! RFC 4475: the torture messages.
+//!
+//! The octets of mpart01's second part are our own: as many as the RFC's signature has, with NUL,
+//! CR LF, what looks like a delimiter, and every value. What the message is there for, framing and
+//! a body that is no text, does not depend on which they are.
 
 use rouse::proto::sip::{
     Contact, Edit, HeaderName, Host, Message, Method, ParseErrorKind, Scheme, unescape, unquote,
@@ -170,7 +174,7 @@ fn the_second_request_of_dblreq_is_discarded() {
 fn the_binary_body_of_mpart01_is_whole() {
     let message = message("mpart01");
     assert_eq!(message.body().len(), 553);
-    assert!(message.body().contains(&0));
+    assert!((0..=255).all(|octet| message.body().contains(&octet)));
     assert!(message.validate().is_ok());
 }
 
