@@ -132,6 +132,7 @@ fn wake_land_in_their_shards() {
         wake::a_phone_that_answers_on_its_connection_after_it_was_pushed_gets_the_call_there,
         wake::a_silent_udp_phone_is_asked_by_options_and_then_pushed,
         wake::an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone,
+        wake::a_phone_that_wakes_where_its_invite_was_sent_need_not_wait_for_timer_a,
         wake::a_cancel_while_the_invite_draws_no_1xx_and_the_phone_is_pushed_is_487_at_once,
         wake::a_phone_that_was_silent_where_it_was_called_learns_elsewhere_that_the_call_is_over,
         wake::a_connection_that_dies_under_the_invite_wakes_the_phone,

@@ -432,6 +432,34 @@ pub fn an_invite_that_draws_no_1xx_is_helped_by_a_push_and_follows_the_phone() {
 }
 
 #[test]
+pub fn a_phone_that_wakes_where_its_invite_was_sent_need_not_wait_for_timer_a() {
+    let mut world = World::new();
+    world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let first = world.expect("INVITE");
+    // Sent again at 0.5, 1.5, 3.5 and 7.5 s by Timer A alone.
+    world.advance(Duration::from_secs(2));
+    world.accept_push();
+    world.advance(Duration::from_secs(2));
+    world.sent.clear();
+    world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
+    let again = world.expect("INVITE");
+    assert_eq!(again.message.raw(), first.message.raw());
+    world.expect_nothing();
+    // A REGISTER right behind it changes nothing: Timer A is at T1 again.
+    world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
+    world.expect_nothing();
+    world.advance(Duration::from_millis(500));
+    world.expect("INVITE");
+    world.receive(udp(1000), response(&again, "200 OK", ""));
+    world.expect("SIP/2.0 200");
+    world.advance(Duration::from_secs(60));
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
 pub fn a_cancel_while_the_invite_draws_no_1xx_and_the_phone_is_pushed_is_487_at_once() {
     let mut world = World::new();
     world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
@@ -462,22 +490,25 @@ pub fn a_phone_that_was_silent_where_it_was_called_learns_elsewhere_that_the_cal
         let mut world = World::new();
         world.register_for(udp(1000), "1001", APNS, INSTANCE, 600);
         world.receive(pbx(), invite("1001", "c1"));
+        world.expect("SIP/2.0 100");
+        let silent = world.expect("INVITE");
         world.advance(Duration::from_secs(2));
         world.accept_push();
         world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
         world.receive(pbx(), beside("ACK", "1001", "c1", ""));
         world.sent.clear();
         world.register_for(udp(port), "1001", APNS, INSTANCE, 600);
-        if port == 2000 {
-            let late = world.expect("INVITE");
-            assert_eq!(late.to, Destination::Flow(udp(2000).id));
-            world.receive(udp(2000), response(&late, "180 Ringing", ""));
-            let cancel = world.expect("CANCEL");
-            world.receive(udp(2000), response(&cancel, "200 OK", ""));
-            world.receive(udp(2000), response(&late, "487 Request Terminated", ""));
-            world.expect("ACK");
-        }
-        // Where the INVITE is out already it is not sent twice.
+        // Where the INVITE is out already the same goes out again.
+        let late = world.expect("INVITE");
+        let is_same = late.message.raw() == silent.message.raw();
+        assert_eq!(is_same, port == 1000);
+        let phone = udp(port);
+        assert_eq!(late.to, Destination::Flow(phone.id));
+        world.receive(phone, response(&late, "180 Ringing", ""));
+        let cancel = world.expect("CANCEL");
+        world.receive(phone, response(&cancel, "200 OK", ""));
+        world.receive(phone, response(&late, "487 Request Terminated", ""));
+        world.expect("ACK");
         world.expect_nothing();
         world.assert_quiet();
     }

@@ -41,7 +41,7 @@ impl Proxy {
         let late = Late {
             timer,
             reasons: reasons.iter().map(|reason| reason.to_vec()).collect(),
-            sent_to: calling(context, index).map(|calling| calling.leg.to.clone()),
+            sent: calling(context, index).map(|calling| (calling.client, calling.leg.to.clone())),
         };
         set_state(context, index, BranchState::Late(late));
     }
@@ -62,7 +62,8 @@ impl Proxy {
             return;
         };
         let reasons = std::mem::take(&mut late.reasons);
-        let is_there = late.sent_to == Some(Destination::Flow(flow.id));
+        let here = Destination::Flow(flow.id);
+        let there = late.sent.take().filter(|(_, to)| *to == here);
         let last_call = self
             .location
             .binding(key)
@@ -71,7 +72,12 @@ impl Proxy {
         let has_another = last_call.is_some_and(|at| at > context.started)
             || waiters.iter().any(|waiter| self.contexts.is_live(*waiter));
         self.stop_branch(fx, context, index);
-        if has_another || is_there {
+        if let Some((client, _)) = there {
+            self.transactions.send_again(fx, client);
+            set_state(context, index, BranchState::Final);
+            return;
+        }
+        if has_another {
             set_state(context, index, BranchState::Final);
             return;
         }

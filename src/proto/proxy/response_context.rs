@@ -158,8 +158,8 @@ pub(super) struct Late {
     pub(super) timer: TimerKey,
     /// The Reasons of its CANCEL.
     pub(super) reasons: Vec<Vec<u8>>,
-    /// Where the INVITE is out already, silent so far: there its own CANCEL follows it.
-    pub(super) sent_to: Option<Destination>,
+    /// The INVITE that is out already, silent so far, and where: there its own CANCEL follows it.
+    pub(super) sent: Option<(ClientId, Destination)>,
 }
 
 /// A request that is out.

@@ -200,6 +200,12 @@ impl Proxy {
         };
         if !is_due || context.phase != Phase::Open {
             if let BranchState::Calling(calling) = &branch.state
+                && !calling.is_provisional
+            {
+                // It is the datagram that found the phone asleep.
+                self.transactions.send_again(fx, calling.client);
+            }
+            if let BranchState::Calling(calling) = &branch.state
                 && let Destination::Flow(old) = calling.leg.to
                 && old != flow.id
             {

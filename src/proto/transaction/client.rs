@@ -129,6 +129,13 @@ impl Client {
         }
     }
 
+    /// Sends an unanswered INVITE again, ahead of Timer A.
+    pub(super) fn send_again(&mut self, fx: &mut Effects<'_>, timing: &Timing) {
+        if let Stage::Invite { peer, machine, .. } = &mut self.stage {
+            machine.send_again(fx, &peer.scope(self.id, timing));
+        }
+    }
+
     /// Takes a response with this branch.
     pub(super) fn handle_response(
         &mut self,
@@ -332,6 +339,12 @@ impl Scope<'_> {
             pause: first(self.timing, letter, self.is_reliable),
             timer,
         }))
+    }
+
+    /// Arms it as after the first sending.
+    pub(super) fn restart(&self, fx: &mut Effects<'_>, letter: Letter, resend: &mut Resend) {
+        resend.pause = first(self.timing, letter, self.is_reliable);
+        resend.timer = fx.arm(resend.pause, Timer::Client(self.id, letter));
     }
 
     /// Arms it for the next time.

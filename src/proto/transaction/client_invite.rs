@@ -131,6 +131,21 @@ impl ClientInvite {
         }
     }
 
+    /// Sends the INVITE at once if it waits for longer than T1 to be sent again: its peer is known
+    /// to listen from now on. Timer A starts anew, Timer B runs on.
+    pub(super) fn send_again(&mut self, fx: &mut Effects<'_>, scope: &Scope<'_>) {
+        if let Self::Calling {
+            resend: Some(resend),
+            ..
+        } = self
+            && resend.pause > scope.timing.t1
+        {
+            fx.cancel(resend.timer);
+            scope.send_request(fx, &resend.message);
+            scope.restart(fx, Letter::A, resend);
+        }
+    }
+
     /// Takes notice that the INVITE could not be sent (RFC 3261 §17.1.4).
     pub(super) fn handle_send_failed(&mut self, fx: &mut Effects<'_>) -> Option<ClientEvent> {
         match self {

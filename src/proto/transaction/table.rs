@@ -184,6 +184,15 @@ impl Transactions {
         }
     }
 
+    /// Sends an INVITE that drew no answer again at once, if Timer A has slowed down: its peer has
+    /// just been heard, and need not wait for seconds.
+    pub fn send_again(&mut self, fx: &mut Effects<'_>, id: ClientId) {
+        let timing = self.timing;
+        if let Some(client) = self.client_mut(id) {
+            client.send_again(fx, &timing);
+        }
+    }
+
     /// Sends the CANCEL of an INVITE transaction (RFC 3261 §9.1) as a transaction of its own, with
     /// these Reason header values. At once if a 1xx has come; else when the first one comes; never
     /// after a final response. The second CANCEL of an INVITE is ignored.
