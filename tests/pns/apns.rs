@@ -13,7 +13,7 @@ use rouse::standin::push::{Act, Outcome};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{AppleRig, call, only_apns, to_apns, token};
+use crate::support::{AppleRig, call, message, only_apns, to_apns, token};
 
 #[tokio::test]
 async fn a_call_reaches_apns_as_a_voip_push_with_all_that_apple_verifies() {
@@ -419,4 +419,29 @@ async fn a_silent_apns_costs_a_call_five_seconds_at_most() {
     assert_eq!(always.unwrap_err().label(), "unavailable");
     assert!(elapsed < Duration::from_millis(5500), "{elapsed:?}");
     assert_eq!(rig.apple.accepted().len(), 1);
+}
+
+#[tokio::test]
+async fn a_missed_call_replaces_its_alert_and_a_message_has_its_own() {
+    let rig = AppleRig::new().await;
+    for notice in [Notice::Missed(call()), Notice::Message(message())] {
+        rig.service.send(to_apns(&token(1), notice)).await.unwrap();
+    }
+    let missed = rig.apple.next_push().await;
+    assert_eq!(missed.header("apns-push-type"), "alert");
+    assert_eq!(missed.header("apns-collapse-id"), &*call().call_id);
+    assert_eq!(missed.payload["event"], "missed");
+    assert_eq!(missed.payload["aps"]["alert"]["loc-key"], "CALL_MISSED");
+    let waiting = rig.apple.next_push().await;
+    assert_eq!(waiting.header("apns-push-type"), "alert");
+    assert_eq!(waiting.header("apns-topic"), "com.example.app");
+    assert_eq!(waiting.header("apns-collapse-id"), "");
+    assert_eq!(
+        waiting.payload,
+        json!({"aps": {"alert": {"loc-key": "MESSAGE_RECEIVED"}, "content-available": 1,
+            "mutable-content": 1}, "event": "message", "call-id": "m1@pbx.example.com",
+            "from-uri": "sip:+493012345@pbx.example.com", "display-name": "Ada Lovelace",
+            "to": "1001@pbx.example.com", "sent-at": 1_700_000_000_000_u64,
+            "expires-at": 1_700_000_025_000_u64, "gateway": "gw-test"})
+    );
 }

@@ -11,7 +11,7 @@ use rouse::standin::push::{Act, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::support::{GoogleRig, call, only_fcm, to_fcm};
+use crate::support::{GoogleRig, call, message, only_fcm, to_fcm};
 
 /// A registration token as FCM makes them, with its colon.
 const TOKEN: &str = "dGhpcyBpcyBub3Q:APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx";
@@ -295,4 +295,24 @@ async fn fcm_connections_come_and_go_without_a_lost_push() {
         rig.call(TOKEN).await.unwrap();
     }
     assert_eq!(rig.google.accepted().len(), 5);
+}
+
+#[tokio::test]
+async fn a_message_is_urgent_and_a_missed_call_is_not() {
+    let rig = GoogleRig::new().await;
+    for notice in [Notice::Missed(call()), Notice::Message(message())] {
+        rig.service.send(to_fcm(TOKEN, notice)).await.unwrap();
+    }
+    let missed = rig.google.next_push().await.payload;
+    let missed = &missed["message"];
+    assert_eq!(missed["data"]["event"], "missed");
+    assert_eq!(missed["android"]["priority"], "NORMAL");
+    assert_eq!(missed["android"]["collapse_key"], *call().call_id);
+    let waiting = rig.google.next_push().await.payload;
+    let waiting = &waiting["message"];
+    assert_eq!(waiting["data"]["event"], "message");
+    assert_eq!(waiting["data"]["call-id"], "m1@pbx.example.com");
+    assert!(waiting["data"].get("video").is_none());
+    assert_eq!(waiting["android"]["priority"], "HIGH");
+    assert!(waiting["android"].get("collapse_key").is_none());
 }

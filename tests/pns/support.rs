@@ -6,7 +6,7 @@ use std::time::Duration;
 use rouse::config::{ApnsConfig, FcmConfig};
 use rouse::io::pns::{PnsConfig, PushService};
 use rouse::proto::push::{
-    CallNotice, Notice, Pns, Prid, PushError, PushId, PushRequest, PushTarget,
+    CallNotice, MessageNotice, Notice, Pns, Prid, PushError, PushId, PushRequest, PushTarget,
 };
 use rouse::standin::apns::{ApnsStandin, ApnsStandinConfig};
 use rouse::standin::fcm::{FcmStandin, FcmStandinConfig};
@@ -32,6 +32,19 @@ pub(crate) fn call() -> CallNotice {
         video: false,
         sent_at_ms: 1_700_000_000_000,
         expires_at_ms: 1_700_000_025_000,
+    }
+}
+
+/// A text message, as the gateway describes it.
+pub(crate) fn message() -> MessageNotice {
+    let call = call();
+    MessageNotice {
+        call_id: "m1@pbx.example.com".into(),
+        from_uri: call.from_uri,
+        display_name: call.display_name,
+        to: call.to,
+        sent_at_ms: call.sent_at_ms,
+        expires_at_ms: call.expires_at_ms,
     }
 }
 

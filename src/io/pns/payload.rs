@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::proto::push::{CallNotice, Notice};
+use crate::proto::push::{CallNotice, MessageNotice, Notice};
 
 /// APNs' limit for everything but VoIP pushes.
 pub(super) const APNS_LIMIT: usize = 4096;
@@ -40,7 +40,8 @@ struct Call<'a> {
     from_uri: &'a str,
     display_name: &'a str,
     to: &'a str,
-    video: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    video: Option<bool>,
     sent_at: u64,
     expires_at: u64,
 }
@@ -63,23 +64,19 @@ struct Alert {
     loc_key: &'static str,
 }
 
-/// What an app's strings file translates a cancelled call's alert with.
+/// What an app's strings file translates an alert with: a cancelled call's, a missed call's, a
+/// message's.
 const CANCELLED_KEY: &str = "CALL_CANCELLED";
+const MISSED_KEY: &str = "CALL_MISSED";
+const MESSAGE_KEY: &str = "MESSAGE_RECEIVED";
 
 /// Writes the body of an APNs request.
 pub(super) fn apns(notice: &Notice, gateway: &str) -> Result<Bytes, TooLarge> {
     let (aps, limit) = match notice {
         Notice::Call(_) => (Aps::default(), APNS_VOIP_LIMIT),
-        Notice::Cancel(_) => (
-            Aps {
-                alert: Some(Alert {
-                    loc_key: CANCELLED_KEY,
-                }),
-                content_available: 1,
-                mutable_content: 1,
-            },
-            APNS_LIMIT,
-        ),
+        Notice::Cancel(_) => (Aps::alert(CANCELLED_KEY), APNS_LIMIT),
+        Notice::Missed(_) => (Aps::alert(MISSED_KEY), APNS_LIMIT),
+        Notice::Message(_) => (Aps::alert(MESSAGE_KEY), APNS_LIMIT),
         Notice::Refresh => (
             Aps {
                 content_available: 1,
@@ -116,7 +113,8 @@ pub(super) fn fcm(
 
 fn payload<'a>(notice: &'a Notice, gateway: &'a str, aps: Option<Aps>) -> Payload<'a> {
     let call = match notice {
-        Notice::Call(call) | Notice::Cancel(call) => Some(Call::from(call)),
+        Notice::Call(call) | Notice::Cancel(call) | Notice::Missed(call) => Some(Call::from(call)),
+        Notice::Message(message) => Some(Call::from(message)),
         Notice::Refresh => None,
     };
     Payload {
@@ -134,9 +132,34 @@ impl<'a> From<&'a CallNotice> for Call<'a> {
             from_uri: &call.from_uri,
             display_name: &call.display_name,
             to: &call.to,
-            video: call.video,
+            video: Some(call.video),
             sent_at: call.sent_at_ms,
             expires_at: call.expires_at_ms,
+        }
+    }
+}
+
+impl<'a> From<&'a MessageNotice> for Call<'a> {
+    fn from(message: &'a MessageNotice) -> Self {
+        Self {
+            call_id: &message.call_id,
+            from_uri: &message.from_uri,
+            display_name: &message.display_name,
+            to: &message.to,
+            video: None,
+            sent_at: message.sent_at_ms,
+            expires_at: message.expires_at_ms,
+        }
+    }
+}
+
+impl Aps {
+    /// Shows something, which the app's own service extension may rewrite before.
+    fn alert(loc_key: &'static str) -> Self {
+        Self {
+            alert: Some(Alert { loc_key }),
+            content_available: 1,
+            mutable_content: 1,
         }
     }
 }
@@ -166,10 +189,10 @@ impl Payload<'_> {
                 ("from-uri", call.from_uri.to_owned()),
                 ("display-name", call.display_name.to_owned()),
                 ("to", call.to.to_owned()),
-                ("video", call.video.to_string()),
                 ("sent-at", call.sent_at.to_string()),
                 ("expires-at", call.expires_at.to_string()),
             ]);
+            data.extend(call.video.map(|video| ("video", video.to_string())));
         }
         data
     }

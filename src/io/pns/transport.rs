@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use crate::io::pns::dial;
 use crate::io::pns::origin::Origin;
+use crate::proto::push::Notice;
 
 /// TCP, TLS and HTTP/2's preface together.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,10 +54,20 @@ pub(super) struct Profile {
 /// How urgent a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// A call waits: connects even while backing off.
+    /// A call or a message waits: connects even while backing off.
     Call,
     /// Fails at once while backing off.
     Routine,
+}
+
+impl Urgency {
+    /// How urgent a push is.
+    pub(super) const fn of(notice: &Notice) -> Self {
+        match notice {
+            Notice::Call(_) | Notice::Cancel(_) | Notice::Message(_) => Self::Call,
+            Notice::Missed(_) | Notice::Refresh => Self::Routine,
+        }
+    }
 }
 
 /// A provider's answer.

@@ -8,7 +8,6 @@ use crate::proto::aor::Aor;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::Branch;
-use crate::proto::push::params::NoPush;
 use crate::proto::push::{Notice, refresh};
 use crate::proto::registration::binding::{Binding, StoredBinding};
 use crate::proto::registration::location::FlowChange;
@@ -112,14 +111,9 @@ impl Proxy {
             Some(flow) => flow.transport.is_reliable() || is_heard,
             None => false,
         };
-        if let (false, Some(params)) = (is_awake, binding.push.clone()) {
-            let left = binding.expires.saturating_duration_since(fx.now);
-            if !self.wakes.push(fx, key, &params, Notice::Refresh, left) {
-                let agent = self.location.agent(key.aor);
-                let aor = agent.map_or_else(String::new, |agent| agent.aor.to_string());
-                let (aor, reason) = (aor.into(), NoPush::NoAlertToken);
-                fx.event(Event::NoPush { aor, reason });
-            }
+        let left = binding.expires.saturating_duration_since(fx.now);
+        if !is_awake {
+            self.notify(fx, key, Notice::Refresh, left);
         }
     }
 

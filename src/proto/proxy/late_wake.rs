@@ -11,7 +11,6 @@ use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{BranchState, Late, Leg, ResponseContext};
-use crate::proto::push::Pns;
 use crate::proto::sip::{Contact, Message};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::{BindingKey, Destination, Flow, Output};
@@ -30,7 +29,7 @@ impl Proxy {
             .location
             .binding(key)
             .and_then(|binding| binding.push.as_ref());
-        let is_shown = push.is_some_and(|push| push.pns != Pns::Fcm);
+        let is_shown = push.is_some_and(|push| push.pns.shows_calls());
         let late = self.settings.wake.late;
         if !is_shown || late.is_zero() || context.is_in_dialog || !context.is_invite() {
             self.finish_branch(fx, context, index);

@@ -12,9 +12,9 @@ use crate::proto::proxy::response_context::{
     Branch, BranchState, Leg, Phase, ResponseContext, Target,
 };
 use crate::proto::proxy::{stamp, validate};
-use crate::proto::push::params::PushParams;
+use crate::proto::push::params::NoPush;
 use crate::proto::push::wake::Waiter;
-use crate::proto::push::{CallNotice, Notice, Pns, PushAccepted, PushError, PushId};
+use crate::proto::push::{CallNotice, Notice, PushAccepted, PushError, PushId};
 use crate::proto::reject::Reject;
 use crate::proto::settings::HoldResponse;
 use crate::proto::sip::{Reply, unquote};
@@ -98,7 +98,8 @@ impl Proxy {
         }
     }
 
-    fn call_notice(
+    /// Describes a call to the app of a device of the called agent.
+    pub(super) fn call_notice(
         &self,
         fx: &Effects<'_>,
         context: &ResponseContext,
@@ -417,24 +418,45 @@ impl Proxy {
         }
     }
 
-    /// Tells an Android device that the call it is being woken for is over.
+    /// Tells a device that the call it is being woken for is over; one whose push has made it show
+    /// a call learns that when it comes (`late_wake`).
     pub(super) fn push_cancel(
         &mut self,
         fx: &mut Effects<'_>,
         context: &ResponseContext,
         key: BindingKey,
     ) {
-        let params: Option<Box<PushParams>> = self
-            .location
-            .binding(key)
-            .and_then(|binding| binding.push.clone());
-        let Some(params) = params.filter(|params| params.pns == Pns::Fcm) else {
+        let binding = self.location.binding(key);
+        let params = binding.and_then(|binding| binding.push.as_ref());
+        if params.is_none_or(|params| params.pns.shows_calls()) {
             return;
-        };
+        }
         let lifetime = self.settings.wake.timeout;
         let notice = self.call_notice(fx, context, key, lifetime);
-        self.wakes
-            .push(fx, key, &params, Notice::Cancel(notice), lifetime);
+        self.notify(fx, key, Notice::Cancel(notice), lifetime);
+    }
+
+    /// Sends a push that wakes nobody for a call; whether there was one to send. A device with a
+    /// token for calls alone gets none, which is counted.
+    pub(super) fn notify(
+        &mut self,
+        fx: &mut Effects<'_>,
+        key: BindingKey,
+        notice: Notice,
+        lifetime: Duration,
+    ) -> bool {
+        let binding = self.location.binding(key);
+        let Some(params) = binding.and_then(|binding| binding.push.clone()) else {
+            return false;
+        };
+        let is_sent = self.wakes.push(fx, key, &params, notice, lifetime);
+        if !is_sent {
+            let agent = self.location.agent(key.aor);
+            let aor = agent.map_or_else(String::new, |agent| agent.aor.to_string());
+            let (aor, reason) = (aor.into(), NoPush::NoAlertToken);
+            fx.event(Event::NoPush { aor, reason });
+        }
+        is_sent
     }
 }
 

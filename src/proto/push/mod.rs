@@ -44,6 +44,16 @@ impl Pns {
             .find(|pns| pns.provider().eq_ignore_ascii_case(name))
     }
 
+    /// Whether a call's push obliges the app to show a call, whatever has become of it since: a
+    /// VoIP push does.
+    #[must_use]
+    pub const fn shows_calls(self) -> bool {
+        match self {
+            Self::Apns | Self::ApnsSandbox => true,
+            Self::Fcm => false,
+        }
+    }
+
     /// The label in logs and metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -119,6 +129,10 @@ pub enum Notice {
     Call(CallNotice),
     /// That call is over before the app answered.
     Cancel(CallNotice),
+    /// A call is over that nobody answered.
+    Missed(CallNotice),
+    /// A text message waits: the app registers and receives it.
+    Message(MessageNotice),
     /// Register again: your registration is about to end.
     Refresh,
 }
@@ -130,6 +144,8 @@ impl Notice {
         match self {
             Self::Call(_) => "call",
             Self::Cancel(_) => "cancel",
+            Self::Missed(_) => "missed",
+            Self::Message(_) => "message",
             Self::Refresh => "refresh",
         }
     }
@@ -151,6 +167,23 @@ pub struct CallNotice {
     /// When the call arrived, milliseconds since the Unix epoch.
     pub sent_at_ms: u64,
     /// When the call stops waiting for this phone, milliseconds since the Unix epoch.
+    pub expires_at_ms: u64,
+}
+
+/// A text message, as a push describes it: never its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageNotice {
+    /// The Call-ID of the MESSAGE that the app will receive.
+    pub call_id: Box<str>,
+    /// The sender's URI.
+    pub from_uri: Box<str>,
+    /// The sender's display name, unquoted; empty if there is none.
+    pub display_name: Box<str>,
+    /// The account that it is for, `user@domain`.
+    pub to: Box<str>,
+    /// When it arrived, milliseconds since the Unix epoch.
+    pub sent_at_ms: u64,
+    /// Until when it waits for this phone, milliseconds since the Unix epoch.
     pub expires_at_ms: u64,
 }
 

@@ -108,7 +108,8 @@ impl Wakes {
     ) -> bool {
         let token = match &notice {
             Notice::Call(_) => &params.call_token,
-            Notice::Cancel(_) | Notice::Refresh => {
+            // A VoIP push that brings no call ends the app: never the call's token for these.
+            Notice::Cancel(_) | Notice::Missed(_) | Notice::Message(_) | Notice::Refresh => {
                 let Some(token) = &params.alert_token else {
                     return false;
                 };

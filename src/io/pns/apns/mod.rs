@@ -1,7 +1,7 @@
 //! Apple's push service over HTTP/2: what a push looks like to it, and who we are to it.
 //!
-//! A call is a VoIP push (topic `<bundle>.voip`, priority 10), a cancelled call an alert that
-//! collapses with its like, a refresh a background push (priority 5). All carry an absolute
+//! A call is a VoIP push (topic `<bundle>.voip`, priority 10), a cancelled or missed call an alert
+//! that collapses with its like, a message an alert of its own, a refresh a background push (priority 5). All carry an absolute
 //! expiration and one `apns-id` for all attempts, so that a resent push is recognised.
 
 use std::sync::Arc;
@@ -150,12 +150,12 @@ impl Apns {
                 voip = format!("{app}.voip");
                 (voip.as_str(), "voip", "10")
             }
-            Notice::Cancel(_) => (&**app, "alert", "10"),
+            Notice::Cancel(_) | Notice::Missed(_) | Notice::Message(_) => (&**app, "alert", "10"),
             Notice::Refresh => (&**app, "background", "5"),
         };
         let mut headers = headers(topic, kind, priority, expiration);
         headers.insert(APNS_ID, uuid());
-        if let Notice::Cancel(call) = &push.notice {
+        if let Notice::Cancel(call) | Notice::Missed(call) = &push.notice {
             headers.insert(APNS_COLLAPSE_ID, collapse_id(&call.call_id));
         }
         Ok(Parcel {
@@ -163,10 +163,7 @@ impl Apns {
             headers,
             body: payload::apns(&push.notice, gateway)
                 .map_err(|payload::TooLarge| refused("PayloadTooLarge; not sent"))?,
-            urgency: match push.notice {
-                Notice::Call(_) | Notice::Cancel(_) => Urgency::Call,
-                Notice::Refresh => Urgency::Routine,
-            },
+            urgency: Urgency::of(&push.notice),
         })
     }
 }

@@ -169,10 +169,13 @@ impl Fcm {
             }
         })?;
         let now_ms = self.clock.unix().saturating_mul(1000);
-        let (rings, call) = match &push.notice {
+        let (is_urgent, call) = match &push.notice {
             Notice::Call(call) => (true, Some(call)),
             // A phone that rings must hear at once that it is over; one that does not may sleep.
             Notice::Cancel(call) => (now_ms < call.expires_at_ms, Some(call)),
+            Notice::Missed(call) => (false, Some(call)),
+            // It waits for the phone, and shows; each one by itself.
+            Notice::Message(_) => (true, None),
             Notice::Refresh => (false, None),
         };
         let envelope = Envelope {
@@ -181,17 +184,13 @@ impl Fcm {
                 to: To::Token(token),
                 data,
                 android: Some(Android {
-                    priority: if rings { "HIGH" } else { "NORMAL" },
+                    priority: if is_urgent { "HIGH" } else { "NORMAL" },
                     ttl: format!("{}s", push.lifetime.as_secs()),
                     collapse_key: call.map(|call| collapse_key(&call.call_id)),
                 }),
             },
         };
-        let urgency = match push.notice {
-            Notice::Call(_) | Notice::Cancel(_) => Urgency::Call,
-            Notice::Refresh => Urgency::Routine,
-        };
-        self.enclose(&envelope, urgency)
+        self.enclose(&envelope, Urgency::of(&push.notice))
     }
 
     fn enclose(&self, envelope: &Envelope<'_>, urgency: Urgency) -> Result<Parcel, PushError> {
