@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::mistake::{Place, Wrong};
 use super::read::{Section, Text};
 use super::value;
-use crate::proto::settings::{ContactMode, Node, Upstream};
+use crate::proto::settings::{ContactMode, Node, Qualify, Upstream};
 
 /// The registration time asked for when the file says nothing.
 pub(super) const EXPIRES: Duration = Duration::from_secs(3600);
@@ -43,6 +43,8 @@ fn upstream(section: &Section<'_>, earlier: &[Upstream], next: &mut u16) -> Upst
         ("path", ContactMode::Path),
     ];
     let contact = section.choice("contact", ContactMode::Agent, &modes);
+    let answers = [("local", Qualify::Local), ("forward", Qualify::Forward)];
+    let qualify = section.choice("qualify", Qualify::Local, &answers);
     let trust = trust(section, &nodes);
     let bounds = Duration::from_secs(1)..=365 * DAY;
     Upstream {
@@ -50,6 +52,7 @@ fn upstream(section: &Section<'_>, earlier: &[Upstream], next: &mut u16) -> Upst
         domains,
         nodes,
         contact,
+        qualify,
         trust,
         expires: section.duration("expires", EXPIRES, bounds),
     }

@@ -86,6 +86,8 @@ pub struct Upstream {
     pub nodes: Vec<Node>,
     /// What it sees as an agent's Contact.
     pub contact: ContactMode,
+    /// Who answers its OPTIONS to an agent.
+    pub qualify: Qualify,
     /// Who may call its agents.
     pub trust: Vec<IpNet>,
     /// The registration time that it is asked for, at least.
@@ -114,6 +116,15 @@ pub enum ContactMode {
     Device,
     /// The phone's own contact, and a Path header (RFC 3327).
     Path,
+}
+
+/// Who answers an upstream's OPTIONS to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qualify {
+    /// The gateway, for devices awake or asleep.
+    Local,
+    /// The devices whose flow is open; the gateway if all sleep.
+    Forward,
 }
 
 /// How a sleeping phone is woken.

@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 
 use rouse::config::{self, Config, Host, Mistakes, Source};
 use rouse::proto::Transport;
-use rouse::proto::settings::{ContactMode, HoldResponse};
+use rouse::proto::settings::{ContactMode, HoldResponse, Qualify};
 
 /// A service account with an RSA key, which takes a while to make.
 static RSA_ACCOUNT: LazyLock<String> = LazyLock::new(|| {
@@ -202,6 +202,7 @@ fn every_key_reaches_the_config() {
     assert_eq!(listener.advertise_port, 5070);
     let upstream = &config.settings.upstreams[1];
     assert_eq!(upstream.contact, ContactMode::Path);
+    assert_eq!(upstream.qualify, Qualify::Forward);
     assert_eq!(
         upstream.nodes[0].index, 2,
         "nodes are counted over all upstreams"

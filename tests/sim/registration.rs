@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rouse::proto::settings::ContactMode;
+use rouse::proto::settings::{ContactMode, Qualify};
 use rouse::proto::sip::HeaderName;
 use rouse::proto::{AorId, Destination, Event, Input, Transport};
 
@@ -394,6 +394,27 @@ Content-Length: 0
 
 "
     ))
+}
+
+#[test]
+pub fn by_choice_options_travel_to_a_phone_that_is_awake_and_are_answered_for_one_that_sleeps() {
+    let mut settings = settings(ContactMode::Agent);
+    settings.upstreams[0].qualify = Qualify::Forward;
+    let mut world = World::with(settings);
+    world.register_for(tcp(1), "1001", APNS, "", 600);
+    world.receive(pbx(), options("1001", 1));
+    let asked = world.expect("OPTIONS sip:1001@10.0.0.5:5060");
+    assert_eq!(asked.to, Destination::Flow(tcp(1).id));
+    world.receive(tcp(1), response(&asked, "486 Busy Here", ""));
+    world.expect("SIP/2.0 486");
+    world.close(tcp(1));
+    world.receive(pbx(), options("1001", 2));
+    world.expect("SIP/2.0 200");
+    world.receive(pbx(), options("1002", 3));
+    world.expect("SIP/2.0 480");
+    world.expect_nothing();
+    assert!(world.pushes.is_empty());
+    world.assert_quiet();
 }
 
 /// The Feature-Caps values of a message.

@@ -98,6 +98,7 @@ fn registration_land_in_their_shards() {
         registration::a_binding_ends_at_its_expiry,
         registration::a_phone_that_cannot_be_woken_keeps_the_time_that_it_asked_for,
         registration::the_wildcard_removes_all_devices_of_the_agent,
+        registration::by_choice_options_travel_to_a_phone_that_is_awake_and_are_answered_for_one_that_sleeps,
         registration::in_device_mode_each_device_has_its_own_contact,
         registration::in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_and_its_option,
         registration::in_path_mode_a_device_that_comes_from_elsewhere_takes_its_old_contact_away,

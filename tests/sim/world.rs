@@ -12,7 +12,8 @@ use rouse::proto::gateway::{Gateway, Genesis};
 use rouse::proto::push::{Pns, PushAccepted, PushError, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::settings::{
-    ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Settings, Timing, Upstream, Wake,
+    ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Qualify, Settings, Timing,
+    Upstream, Wake,
 };
 use rouse::proto::shard::{Shards, bit, route};
 use rouse::proto::sip::{HeaderName, Message};
@@ -104,6 +105,7 @@ pub fn settings(contact: ContactMode) -> Settings {
                 transport: Some(Transport::Udp),
             }],
             contact,
+            qualify: Qualify::Local,
             trust: vec!["192.0.2.80/31".parse().unwrap()],
             expires: Duration::from_secs(3600),
         }],

@@ -13,6 +13,7 @@ use crate::proto::proxy::{Proxy, Source, forward, stamp};
 use crate::proto::registration::flow::FlowToken;
 use crate::proto::registration::relay::contact_without_push;
 use crate::proto::reject::Reject;
+use crate::proto::settings::Qualify;
 use crate::proto::sip::{Edit, HeaderName, Host, Message, Method, Reply, Uri};
 use crate::proto::transaction::ServerId;
 use crate::proto::{AorId, BindingId, BindingKey, Event, Flow, Hop, Output, Transport};
@@ -38,15 +39,24 @@ impl Proxy {
                 )]
             }
             (true, None) | (false, _) => {
-                if let Source::Upstream(upstream) = source
-                    && request.method() == Some(Method::Options)
-                {
-                    return self.qualify(fx, &flow, request, server, upstream, routes.token);
-                }
                 if is_invite && self.is_draining {
                     return Err(Reject::Draining);
                 }
                 match source {
+                    Source::Upstream(upstream) if request.method() == Some(Method::Options) => {
+                        let asked = self.qualified_devices(fx, request, upstream, routes.token);
+                        if asked.is_empty() {
+                            return self.qualify(
+                                fx,
+                                &flow,
+                                request,
+                                server,
+                                upstream,
+                                routes.token,
+                            );
+                        }
+                        asked
+                    }
                     Source::Upstream(upstream) => {
                         self.device_targets(fx, request, upstream, routes.token)?
                     }
@@ -163,6 +173,30 @@ impl Proxy {
             return Err(Reject::TooManyHeld);
         }
         Ok(branches)
+    }
+
+    /// The devices that an upstream's OPTIONS travels to: none if the gateway answers.
+    fn qualified_devices(
+        &self,
+        fx: &Effects<'_>,
+        request: &Message,
+        upstream: u16,
+        token: Option<FlowToken>,
+    ) -> SmallVec<[Branch; 1]> {
+        let group = self.settings.upstreams.get(usize::from(upstream));
+        match group.map_or(Qualify::Local, |group| group.qualify) {
+            Qualify::Local => SmallVec::new(),
+            Qualify::Forward => {
+                let mut asked = self
+                    .device_targets(fx, request, upstream, token)
+                    .unwrap_or_default();
+                asked.retain(|branch| {
+                    let device = branch.device().and_then(|key| self.location.binding(key));
+                    device.is_some_and(|binding| binding.flow().is_some())
+                });
+                asked
+            }
+        }
     }
 
     /// The agent, and perhaps the device, that a request names: by our token (Path), by our
