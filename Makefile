@@ -58,12 +58,19 @@ test: ## Install what the tests need, and run all of them
 	@$(MAKE) doc
 
 .PHONY: test-peers
-test-peers: ## Install Linphone and baresip, and have them called through Rouse by real Asterisks
-	$(call say,telephones that others wrote: Linphone and baresip)
+test-peers: tests/peers/sipjs/node_modules ## Install Linphone, baresip and SIP.js, and have them called through Rouse by real Asterisks
+	$(call say,telephones that others wrote: Linphone - baresip - SIP.js)
 	@.ci/need rust linphone-daemon=linphone-cli baresip=baresip-core ip=iproute2 nft=nftables conntrack=conntrack
 	@some=; if ! unshare --net true 2>/dev/null; then \
 		echo "left out: nat, since this user may not make network namespaces"; some="--skip nat::"; fi; \
 	cargo test --locked --test peers -- --ignored --test-threads=4 $$some $(ARGS)
+
+# The versions and checksums of package-lock.json, from whatever registry npm is set to.
+tests/peers/sipjs/node_modules: tests/peers/sipjs/package.json tests/peers/sipjs/package-lock.json
+	$(call say,SIP.js: npm ci)
+	@.ci/need node=nodejs npm=npm
+	@npm ci --prefix tests/peers/sipjs --no-audit --no-fund --loglevel=error
+	@touch $@
 
 .PHONY: doc
 doc: ## Build the documentation: private items too, so links to them are right

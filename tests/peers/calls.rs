@@ -157,3 +157,25 @@ pub(crate) async fn a_phone_that_rings_is_cancelled_when_the_time_is_up(
     assert!(end.starts_with("NOANSWER/"), "{end}");
     assert_eq!(scene.phone.calls(), 1);
 }
+
+/// The network goes while a call is up, and another is there: what Asterisk sends finds the phone.
+pub(crate) async fn a_phone_whose_socket_changes_in_mid_call_hears_the_end(
+    model: Model,
+    peers: Peers,
+) {
+    let mut scene = Scene::new(model, peers).await;
+    scene.stage.asterisk.call(&scene.agent, 9);
+    scene.phone.reaches(State::Ringing).await;
+    scene.phone.answer();
+    scene.phone.reaches(State::Talking).await;
+    scene.stage.talking(&scene.agent).await;
+    scene.phone.vanish();
+    scene.phone.reaches(State::Offline).await;
+    scene.phone.come_back();
+    scene.phone.reaches(State::Registered).await;
+    scene.stage.asterisk.hang_up(&scene.agent);
+    scene.phone.reaches(State::Over).await;
+    let end = scene.stage.asterisk.call_ended(&scene.agent, SOON).await;
+    assert_eq!(end, "ANSWER/16");
+    scene.has_called(1);
+}

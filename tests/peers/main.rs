@@ -1,7 +1,7 @@
 //! Telephones that others wrote, through Rouse, to both real Asterisks: Linphone (liblinphone with
-//! its own RFC 8599 parameters) and baresip, from Debian's archives.
+//! its own RFC 8599 parameters) and baresip, from Debian's archives, and SIP.js in Node.
 //!
-//! `make test-peers` installs the two and runs this; `cargo test` only compiles it. Everything
+//! `make test-peers` installs the three and runs this; `cargo test` only compiles it. Everything
 //! else (Asterisk, Rouse, push services) is the rig of tests/live.
 //!
 //! To sleep is to be killed: `kill -9` takes the process and its sockets, nobody is told, and what
@@ -22,7 +22,7 @@
 macro_rules! tests {
     ($model:ident, $asterisk:ident, $phone:ident: $($test:ident),+) => {
         $(
-            #[ignore = "needs Debian's linphone-cli and baresip-core: make test-peers"]
+            #[ignore = "needs Linphone, baresip and SIP.js: make test-peers"]
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 $crate::calls::$test(
@@ -54,6 +54,19 @@ macro_rules! on_every_path {
     };
 }
 
+/// Runs SIP.js's tests on one path.
+macro_rules! calls_by_websocket {
+    ($asterisk:ident, $phone:ident) => {
+        tests!(SipJs, $asterisk, $phone:
+            an_awake_phone_is_called_and_either_side_hangs_up,
+            a_sleeping_phone_is_woken_and_either_side_hangs_up,
+            a_phone_calls_and_either_side_hangs_up,
+            a_phone_that_rings_is_cancelled_when_the_time_is_up,
+            a_phone_whose_socket_changes_in_mid_call_hears_the_end
+        );
+    };
+}
+
 mod calls;
 mod nat;
 mod phone;
@@ -77,4 +90,24 @@ mod baresip {
         a_phone_calls_and_either_side_hangs_up,
         a_phone_that_rings_is_cancelled_when_the_time_is_up,
     );
+}
+
+/// SIP.js has WebSockets only, as browsers do.
+mod sipjs {
+    mod chan_sip {
+        mod ws {
+            calls_by_websocket!(Sixteen, Ws);
+        }
+        mod wss {
+            calls_by_websocket!(Sixteen, Wss);
+        }
+    }
+    mod pjsip {
+        mod ws {
+            calls_by_websocket!(TwentyTwo, Ws);
+        }
+        mod wss {
+            calls_by_websocket!(TwentyTwo, Wss);
+        }
+    }
 }

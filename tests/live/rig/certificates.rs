@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::home;
 
@@ -30,6 +30,9 @@ pub(crate) fn certificates() -> &'static Certificates {
 
 fn make(directory: &Path) -> Result<Certificates, rcgen::Error> {
     let mut ca = CertificateParams::new(Vec::new())?;
+    // A name of its own: OpenSSL takes a certificate for self-signed whose names are the same.
+    ca.distinguished_name
+        .push(DnType::CommonName, "CA of the live tests");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_key = KeyPair::generate()?;

@@ -54,7 +54,8 @@ impl Handset {
         };
         let config = PhoneConfig {
             transport,
-            ca_pem: (transport == Transport::Tls).then(|| certificates().ca_pem.clone()),
+            ca_pem: matches!(transport, Transport::Tls | Transport::Wss)
+                .then(|| certificates().ca_pem.clone()),
             push: Some(push),
             instance: Some(format!("urn:uuid:00000000-0000-1000-8000-{number:012x}")),
             patience: Duration::from_secs(6),

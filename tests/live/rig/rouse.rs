@@ -52,7 +52,7 @@ impl Default for Setup {
 /// A running Rouse; it ends with its owner.
 #[derive(Debug)]
 pub(crate) struct Rouse {
-    /// It listens here on 5060 (UDP, TCP) and 5061 (TLS).
+    /// It listens here on 5060 (UDP, TCP), 5061 (TLS), 5062 and 5063 (WebSocket, plain and TLS).
     pub(crate) ip: Ipv4Addr,
     home: PathBuf,
     child: Option<Child>,
@@ -95,7 +95,7 @@ impl Rouse {
             .stderr(log.1);
         let child = self.child.insert(process::spawn(command));
         let begun = Instant::now();
-        while TcpStream::connect((self.ip, 5061)).is_err() {
+        while TcpStream::connect((self.ip, 5063)).is_err() {
             let ended = child.try_wait().expect("it is our child");
             assert!(
                 ended.is_none(),
@@ -121,10 +121,11 @@ impl Rouse {
 
     /// Returns where phones reach it.
     pub(crate) fn address(&self, transport: Transport) -> SocketAddr {
-        let port = if transport == Transport::Tls {
-            5061
-        } else {
-            5060
+        let port = match transport {
+            Transport::Udp | Transport::Tcp => 5060,
+            Transport::Tls => 5061,
+            Transport::Ws => 5062,
+            Transport::Wss => 5063,
         };
         SocketAddr::from((self.ip, port))
     }
@@ -193,6 +194,12 @@ address = "{ip}:5060"
 [[listen]]
 transport = "tls"
 address = "{ip}:5061"
+[[listen]]
+transport = "ws"
+address = "{ip}:5062"
+[[listen]]
+transport = "wss"
+address = "{ip}:5063"
 [tls]
 certificate = "{certificate}"
 key = "{key}"

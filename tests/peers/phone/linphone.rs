@@ -1,14 +1,11 @@
 //! `linphone-daemon`: commands on its standard input, events on its standard output.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use rouse::standin::phone::PhoneConfig;
 
-use super::{Heard, Running, State, ca_file, log};
+use super::{Running, State, ca_file, log};
 use crate::rig::{home, process};
 
 /// Starts it with an account.
@@ -36,25 +33,7 @@ pub(super) fn start(account: &PhoneConfig, home: &Path, namespace: Option<&str>)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log(home, "errors"));
-    let mut child = process::spawn(command);
-    let control = child.stdin.take().expect("it has a pipe");
-    let events = child.stdout.take().expect("it has a pipe");
-    let heard = Arc::new(Mutex::new(Heard::default()));
-    let hears = Arc::clone(&heard);
-    let mut kept = log(home, "events");
-    thread::spawn(move || {
-        for line in BufReader::new(events).lines().map_while(Result::ok) {
-            writeln!(kept, "{line}").expect("our own file can be written");
-            if let Some(state) = state(&line) {
-                hears.lock().expect("no holder panics").hear(state);
-            }
-        }
-    });
-    Running {
-        child,
-        control: Box::new(control),
-        heard,
-    }
+    Running::on_pipes(process::spawn(command), home, state)
 }
 
 /// The command to register with the same account again; the password it has already, and stumbles

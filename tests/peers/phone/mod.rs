@@ -1,14 +1,16 @@
-//! A telephone as a process: Linphone or baresip.
+//! A telephone as a process: Linphone, baresip or SIP.js.
 
 mod baresip;
 mod linphone;
+mod sipjs;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use rouse::standin::phone::PhoneConfig;
 
@@ -20,14 +22,18 @@ use crate::rig::{eventually, home};
 pub(crate) enum Model {
     Baresip,
     Linphone,
+    SipJs,
 }
 
-/// What a telephone says of a call.
+/// What a telephone says of a call, and of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Ringing,
     Talking,
     Over,
+    /// SIP.js alone says so, as the next.
+    Registered,
+    Offline,
 }
 
 /// A telephone, running or not.
@@ -62,6 +68,7 @@ impl Phone {
             home: home::directory(match model {
                 Model::Baresip => "baresip",
                 Model::Linphone => "linphone",
+                Model::SipJs => "sipjs",
             }),
             namespace: namespace.map(str::to_owned),
             running: None,
@@ -76,6 +83,7 @@ impl Phone {
             Model::Linphone => {
                 linphone::start(&self.account, &self.home, self.namespace.as_deref())
             }
+            Model::SipJs => sipjs::start(&self.account, &self.home),
         });
     }
 
@@ -97,7 +105,7 @@ impl Phone {
     pub(crate) fn answer(&mut self) {
         self.order(|model| match model {
             Model::Baresip => baresip::order("accept", ""),
-            Model::Linphone => "answer\n".to_owned(),
+            Model::Linphone | Model::SipJs => "answer\n".to_owned(),
         });
     }
 
@@ -106,6 +114,7 @@ impl Phone {
         self.order(|model| match model {
             Model::Baresip => baresip::order("hangup", ""),
             Model::Linphone => "terminate\n".to_owned(),
+            Model::SipJs => "hang_up\n".to_owned(),
         });
     }
 
@@ -115,7 +124,18 @@ impl Phone {
         self.order(|model| match model {
             Model::Baresip => baresip::order("dial", &uri),
             Model::Linphone => format!("call {uri}\n"),
+            Model::SipJs => format!("dial {uri}\n"),
         });
+    }
+
+    /// Takes SIP.js's connection away, as a network that goes does.
+    pub(crate) fn vanish(&mut self) {
+        self.order(|_| "vanish\n".to_owned());
+    }
+
+    /// Gives SIP.js another connection; it registers on it.
+    pub(crate) fn come_back(&mut self) {
+        self.order(|_| "return\n".to_owned());
     }
 
     /// Waits until it says this of a call, whatever it says before.
@@ -146,6 +166,31 @@ impl Phone {
             .write_all(order(self.model).as_bytes())
             .and_then(|()| running.control.flush())
             .unwrap_or_else(|error| panic!("{:?} does not listen: {error}", self.model));
+    }
+}
+
+impl Running {
+    /// A telephone that takes commands on its standard input and tells events on its standard
+    /// output, a line each; `state` says what a line means.
+    fn on_pipes(mut child: Child, home: &Path, state: fn(&str) -> Option<State>) -> Self {
+        let control = child.stdin.take().expect("it has a pipe");
+        let events = child.stdout.take().expect("it has a pipe");
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let hears = Arc::clone(&heard);
+        let mut kept = log(home, "events");
+        thread::spawn(move || {
+            for line in BufReader::new(events).lines().map_while(Result::ok) {
+                writeln!(kept, "{line}").expect("our own file can be written");
+                if let Some(state) = state(&line) {
+                    hears.lock().expect("no holder panics").hear(state);
+                }
+            }
+        });
+        Self {
+            child,
+            control: Box::new(control),
+            heard,
+        }
     }
 }
 
