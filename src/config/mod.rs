@@ -173,6 +173,7 @@ fn root(root: Section<'_>, host: Host) -> Config {
             listeners: listen::listeners(root.sections("listen"), tls.server.is_some(), host),
             upstreams: upstream::upstreams(&root),
             wake: tuning::wake(root.section("wake")),
+            register: tuning::register(root.section("register")),
             timing: tuning::timing(root.section("sip")),
             limits: tuning::limits(root.section("limits")),
         },

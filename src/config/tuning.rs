@@ -1,4 +1,4 @@
-//! `[wake]`, `[sip]`, `[limits]`, `[store]`, `[log]`, `[admin]`: numbers and words with defaults.
+//! `[wake]`, `[register]`, `[sip]`, `[limits]`, `[store]`, `[log]`, `[admin]`: numbers and words with defaults.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use super::mistake::Wrong;
 use super::read::{Section, Text};
 use super::{AdminConfig, LogConfig, LogFormat, Secret, value};
 use crate::io::store::StoreConfig;
-use crate::proto::settings::{HoldResponse, Limits, Timing, Wake};
+use crate::proto::settings::{
+    HoldResponse, Limits, RegisterRules, Timing, TooShort, UnsupportedPns, Wake,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,6 +37,22 @@ pub(super) fn wake(section: Section<'_>) -> Wake {
     };
     section.finish();
     wake
+}
+
+/// Reads `[register]`.
+pub(super) fn register(section: Section<'_>) -> RegisterRules {
+    let default = RegisterRules::default();
+    let shorts = [("refuse", TooShort::Refuse), ("plain", TooShort::Plain)];
+    let services = [
+        ("forward", UnsupportedPns::Forward),
+        ("refuse", UnsupportedPns::Refuse),
+    ];
+    let rules = RegisterRules {
+        too_short: section.choice("too_short", default.too_short, &shorts),
+        unsupported_pns: section.choice("unsupported_pns", default.unsupported_pns, &services),
+    };
+    section.finish();
+    rules
 }
 
 /// Reads `[sip]`.

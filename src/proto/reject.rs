@@ -27,6 +27,12 @@ pub enum Reject {
     NotWoken,
     /// The push service refused to wake the only device.
     PushFailed,
+    /// The device woke, but its registration was refused (RFC 8599 §5.6.2).
+    RegistrationRefused,
+    /// It asks for a registration too short to be kept by pushes (RFC 8599 §5.6.1.1).
+    TooBrief,
+    /// It names a push service that nobody here reaches (RFC 8599 §8.1).
+    UnsupportedPns,
     /// No upstream serves this domain.
     UnknownDomain,
     /// No node of the upstream can be reached.
@@ -73,7 +79,11 @@ impl Reject {
             Self::UnsupportedScheme => (416, "Unsupported URI Scheme"),
             Self::BadExtension => (420, "Bad Extension"),
             Self::FlowFailed => (430, "Flow Failed"),
-            Self::NoDevice | Self::NotWoken | Self::PushFailed => (480, "Temporarily Unavailable"),
+            Self::NoDevice | Self::NotWoken | Self::PushFailed | Self::RegistrationRefused => {
+                (480, "Temporarily Unavailable")
+            }
+            Self::TooBrief => (423, "Interval Too Brief"),
+            Self::UnsupportedPns => (555, "Push Notification Service Not Supported"),
             Self::NoSuchTransaction => (481, "Call/Transaction Does Not Exist"),
             Self::MaxBreadth => (440, "Max-Breadth Exceeded"),
             Self::LoopDetected => (482, "Loop Detected"),
@@ -101,7 +111,16 @@ impl Reject {
     /// Whether it says that no device of the agent was there: the answer carries the reason.
     #[must_use]
     pub const fn is_no_device(self) -> bool {
-        matches!(self, Self::NoDevice | Self::NotWoken | Self::PushFailed)
+        matches!(self, Self::NoDevice) || self.is_unreachable()
+    }
+
+    /// Whether it says that a sleeping device was not reached: its status is configured.
+    #[must_use]
+    pub const fn is_unreachable(self) -> bool {
+        matches!(
+            self,
+            Self::NotWoken | Self::PushFailed | Self::RegistrationRefused
+        )
     }
 
     /// The label in metrics, and the text of the Reason header.
@@ -122,6 +141,9 @@ impl Reject {
             Self::NoDevice => "no-device",
             Self::NotWoken => "not-woken",
             Self::PushFailed => "push-failed",
+            Self::RegistrationRefused => "registration-refused",
+            Self::TooBrief => "too-brief",
+            Self::UnsupportedPns => "unsupported-pns",
             Self::UnknownDomain => "unknown-domain",
             Self::NoUpstream => "no-upstream",
             Self::FlowFailed => "flow-failed",

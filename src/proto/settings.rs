@@ -18,6 +18,8 @@ pub struct Settings {
     pub upstreams: Vec<Upstream>,
     /// `[wake]`.
     pub wake: Wake,
+    /// `[register]`: what is done about a REGISTER that cannot be had as it is.
+    pub register: RegisterRules,
     /// `[sip]`: the transactions' timers.
     pub timing: Timing,
     /// `[limits]`.
@@ -155,6 +157,35 @@ pub enum HoldResponse {
     Ringing,
     /// 182 Queued.
     Queued,
+}
+
+/// What is done about a REGISTER whose push cannot be had as it asks (RFC 8599 §5.6.1.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegisterRules {
+    /// It asks for a time too short to be kept by pushes.
+    pub too_short: TooShort,
+    /// It names a push service, or an app, that we cannot push.
+    pub unsupported_pns: UnsupportedPns,
+}
+
+/// What a REGISTER gets that asks for a time too short to be kept by pushes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TooShort {
+    /// 423 with Min-Expires.
+    #[default]
+    Refuse,
+    /// It is forwarded, and its device is not pushed.
+    Plain,
+}
+
+/// What a REGISTER gets that names a push service that we cannot reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnsupportedPns {
+    /// It is forwarded: somebody behind us may reach it.
+    #[default]
+    Forward,
+    /// 555: nobody behind us does.
+    Refuse,
 }
 
 /// The transactions' times (RFC 3261 §17, appendix A).

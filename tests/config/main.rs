@@ -21,7 +21,7 @@ use std::sync::LazyLock;
 
 use rouse::config::{self, Config, Host, Mistakes, Source};
 use rouse::proto::Transport;
-use rouse::proto::settings::{ContactMode, HoldResponse, Qualify};
+use rouse::proto::settings::{ContactMode, HoldResponse, Qualify, TooShort, UnsupportedPns};
 
 /// A service account with an RSA key, which takes a while to make.
 static RSA_ACCOUNT: LazyLock<String> = LazyLock::new(|| {
@@ -210,6 +210,9 @@ fn every_key_reaches_the_config() {
     assert_eq!(upstream.nodes[0].transport, Some(Transport::Tls));
     assert_eq!(upstream.expires.as_secs(), 1800);
     assert_eq!(config.settings.wake.unreachable_status, 404);
+    let rules = config.settings.register;
+    assert_eq!(rules.too_short, TooShort::Plain);
+    assert_eq!(rules.unsupported_pns, UnsupportedPns::Refuse);
     assert_eq!(config.settings.timing.t1.as_millis(), 250);
     assert_eq!(config.settings.limits.devices_per_agent, 4);
     assert_eq!(config.push.apns.len(), 2);

@@ -24,6 +24,7 @@ mod rfc5626;
 mod rfc5658;
 mod rfc6026;
 mod rfc7118;
+mod rfc8599;
 mod rig;
 mod rsip;
 mod scene;

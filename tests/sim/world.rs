@@ -12,8 +12,8 @@ use rouse::proto::gateway::{Gateway, Genesis};
 use rouse::proto::push::{Pns, PushAccepted, PushError, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::settings::{
-    ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Qualify, Settings, Timing,
-    Upstream, Wake,
+    ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Qualify, RegisterRules, Settings,
+    Timing, Upstream, Wake,
 };
 use rouse::proto::shard::{Shards, bit, route};
 use rouse::proto::sip::{HeaderName, Message};
@@ -118,6 +118,7 @@ pub fn settings(contact: ContactMode) -> Settings {
             hold_response: HoldResponse::None,
             unreachable_status: 480,
         },
+        register: RegisterRules::default(),
         timing: Timing::default(),
         limits: Limits::default(),
         apps: vec![

@@ -112,7 +112,12 @@ impl Proxy {
             None => false,
         };
         let left = binding.expires.saturating_duration_since(fx.now);
-        if !is_awake {
+        let has_token = binding
+            .push
+            .as_ref()
+            .is_some_and(|push| push.alert_token.is_some());
+        // What is awake and was told that it is pushed may wait for the push all the same.
+        if !is_awake || (has_token && refresh::is_last_call(left)) {
             self.notify(fx, key, Notice::Refresh, left);
         }
     }
@@ -257,7 +262,7 @@ impl Proxy {
 fn next_due(fx: &Effects<'_>, binding: &Binding) -> Instant {
     let age = Duration::from_millis(fx.unix_ms.saturating_sub(binding.registered_ms));
     let since = fx.now.checked_sub(age).unwrap_or(fx.now);
-    let refresh = refresh::next(since, binding.expires, fx.now);
+    let refresh = refresh::next(since, binding.expires, fx.now, binding.refreshes_itself());
     refresh
         .filter(|_| binding.push.is_some())
         .unwrap_or(binding.expires)

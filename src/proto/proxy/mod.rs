@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::proto::effects::Effects;
 use crate::proto::event::Drop;
+use crate::proto::push::refresh;
 use crate::proto::push::wake::{Waiter, Wakes};
 use crate::proto::registration::flow::TokenSigner;
 use crate::proto::registration::location::LocationService;
@@ -383,7 +384,7 @@ impl Proxy {
 
     fn refusal(&self, flow: &Flow, request: &Message, reject: Reject) -> bytes::Bytes {
         let (mut status, phrase) = reject.status();
-        if reject == Reject::NotWoken || reject == Reject::PushFailed {
+        if reject.is_unreachable() {
             status = self.settings.wake.unreachable_status;
         }
         let mut reply = Reply::new(request, status, phrase);
@@ -393,6 +394,9 @@ impl Proxy {
             for option in request.values(HeaderName::ProxyRequire) {
                 reply.header(HeaderName::Unsupported, option);
             }
+        }
+        if reject == Reject::TooBrief {
+            reply.header(HeaderName::MinExpires, refresh::SHORTEST.to_string());
         }
         if reject.is_passing() {
             reply.header(HeaderName::RetryAfter, "5");

@@ -130,6 +130,9 @@ impl Proxy {
         if !(200..=299).contains(&status) {
             self.pass_on(fx, context.server, status, response);
             self.answered(fx, context, status);
+            if !provokes_another(status, response) {
+                self.on_register_refused(fx, context);
+            }
             return;
         }
         let flow = context.flow;
@@ -169,6 +172,39 @@ impl Proxy {
         });
         if outstanding == 0 {
             self.grant(fx, context);
+        }
+    }
+
+    /// The upstream refused a REGISTER for good: calls that wait for its device wait in vain (RFC
+    /// 8599 §5.6.2). Anybody can send such a REGISTER; who knows the device's token is the device.
+    fn on_register_refused(&mut self, fx: &mut Effects<'_>, context: &ResponseContext) {
+        let Kind::Register(registration) = &context.kind else {
+            return;
+        };
+        let Ask::Devices(devices) = &registration.relay.ask else {
+            return;
+        };
+        for device in devices.iter().filter(|device| device.expires > 0) {
+            let key = BindingKey {
+                aor: registration.relay.aor.id(),
+                binding: device.id,
+            };
+            let known = self
+                .location
+                .binding(key)
+                .and_then(|binding| binding.push.as_deref());
+            let is_proven = device
+                .push
+                .as_ref()
+                .is_ok_and(|push| known.is_some_and(|known| known.wakes_same_app(push)));
+            if !is_proven {
+                continue;
+            }
+            for waiter in self.wakes.waiters(key) {
+                self.with_context(fx, waiter.context, |proxy, fx, context| {
+                    proxy.on_refused_device(fx, context, waiter.branch);
+                });
+            }
         }
     }
 
@@ -359,6 +395,12 @@ impl Proxy {
             self.release(fx, key);
         }
     }
+}
+
+/// Whether an answer to a REGISTER makes its sender try again.
+fn provokes_another(status: u16, response: &Message) -> bool {
+    matches!(status, 300..=399 | 401 | 407 | 423 | 439)
+        || response.header(HeaderName::RetryAfter).is_some()
 }
 
 /// What the upstream granted each device that the REGISTER names, in its order.

@@ -300,6 +300,26 @@ impl Proxy {
         }
     }
 
+    /// A device that was woken may not register: the branch that waits for it ends.
+    pub(super) fn on_refused_device(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+    ) {
+        let Some(branch) = context.branches.get(usize::from(index)) else {
+            return;
+        };
+        let (BranchState::Waking { .. }, Some(key)) = (&branch.state, branch.device()) else {
+            return;
+        };
+        let reject = Reject::RegistrationRefused;
+        context.best = Some(better(context.best.take(), Best::Local(reject)));
+        let status = self.settings.wake.unreachable_status;
+        let reason = format!("SIP;cause={status};text=\"{}\"", reject.label());
+        self.end_waking(fx, context, index, key, &[reason.as_bytes()]);
+    }
+
     /// A push service answered.
     pub(in crate::proto) fn on_pushed(
         &mut self,

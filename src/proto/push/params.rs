@@ -53,6 +53,8 @@ pub enum NoPush {
     NotConfigured,
     /// A proxy nearer to the device has said that it pushes (RFC 8599 §5.6.1.1).
     NearerProxy,
+    /// Its registration is too short to be kept by pushes (RFC 8599 §5.6.1.1).
+    TooShort,
 }
 
 impl NoPush {
@@ -68,6 +70,7 @@ impl NoPush {
             Self::NoAlertToken => "no-alert-token",
             Self::NotConfigured => "not-configured",
             Self::NearerProxy => "nearer-proxy",
+            Self::TooShort => "too-short",
         }
     }
 }

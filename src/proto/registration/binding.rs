@@ -80,6 +80,13 @@ impl Binding {
         self.is_flow_open.then_some(self.last_flow)
     }
 
+    /// Whether it said that it refreshes by itself (`+sip.pnsreg`, RFC 8599 §8.5).
+    #[must_use]
+    pub fn refreshes_itself(&self) -> bool {
+        NameAddr::parse(&self.contact)
+            .is_ok_and(|address| address.params.get("+sip.pnsreg").is_some())
+    }
+
     /// The URI of its Contact.
     #[must_use]
     pub fn contact_uri(&self) -> &[u8] {

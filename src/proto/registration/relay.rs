@@ -10,11 +10,10 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::proto::aor::{Aor, CONTACT_PARAM};
-use crate::proto::push::Pns;
 use crate::proto::push::params::{NoPush, PushParams, is_push_param};
-use crate::proto::push::refresh::PNSREG;
 use crate::proto::registration::binding::device_identity;
 use crate::proto::registration::location::Agent;
+use crate::proto::registration::offer::Offer;
 use crate::proto::reject::Reject;
 use crate::proto::settings::{ContactMode, Settings};
 use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape, unquote};
@@ -22,8 +21,6 @@ use crate::proto::{AorId, BindingId};
 
 /// What a REGISTER asks when it names no time (RFC 3261 §10.2.1.1 leaves it to the registrar).
 const DEFAULT_EXPIRES: u32 = 3600;
-/// A registration must be longer than this, in seconds, to be kept by pushes (RFC 8599 §5.6.1.1).
-const SHORTEST: u32 = 120;
 
 /// One REGISTER on its way.
 #[derive(Clone, Debug)]
@@ -38,17 +35,6 @@ pub struct Relay {
     pub ask: Ask,
     /// The push services that are offered in return, RFC 8599 §5.6.1.
     pub offer: Offer,
-}
-
-/// What a REGISTER is told about push services (`Feature-Caps`, RFC 6809).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Offer {
-    /// Toward the upstream too: the device will be pushed.
-    pub pushed: SmallVec<[Pns; 1]>,
-    /// To the device alone: it asked what there is (RFC 8599 §4.1.1).
-    pub listed: SmallVec<[Pns; 3]>,
-    /// The device can refresh by itself if it is told when (`+sip.pnsreg`).
-    pub wants_pnsreg: bool,
 }
 
 /// What a REGISTER asks.
@@ -107,7 +93,8 @@ impl Relay {
         settings: &Settings,
     ) -> Result<Self, Reject> {
         let group = settings.upstreams.get(usize::from(upstream));
-        let mode = group.ok_or(Reject::UnknownDomain)?.contact;
+        let group = group.ok_or(Reject::UnknownDomain)?;
+        let least = seconds(group.expires);
         let is_nearer = request
             .values(HeaderName::FeatureCaps)
             .any(|caps| memchr::memmem::find(caps, b"+sip.pns=").is_some());
@@ -120,7 +107,7 @@ impl Relay {
                 Contact::Star => is_star = true,
                 Contact::Address(address) => {
                     let mut device = DeviceAsk::read(&address, header_expires, aor.id())?;
-                    offer.consider(&mut device, &address, settings, is_nearer);
+                    offer.consider(&mut device, &address, settings, is_nearer, least)?;
                     devices.push(device);
                 }
             }
@@ -137,7 +124,7 @@ impl Relay {
         Ok(Self {
             aor,
             upstream,
-            mode,
+            mode: group.contact,
             ask,
             offer,
         })
@@ -173,7 +160,7 @@ impl Relay {
             .map(|device| device.expires)
             .max()
             .unwrap_or(0);
-        let least = u32::try_from(least.as_secs()).unwrap_or(u32::MAX);
+        let least = seconds(least);
         let aor = self.aor.id();
         let user = self.escaped_user();
         let mut values = SmallVec::new();
@@ -360,70 +347,8 @@ impl Relay {
     }
 }
 
-impl Offer {
-    /// Decides whether a device is pushed, and what it is told.
-    fn consider(
-        &mut self,
-        device: &mut DeviceAsk,
-        address: &NameAddr<'_>,
-        settings: &Settings,
-        is_nearer: bool,
-    ) {
-        if is_nearer {
-            if device.push.is_ok() {
-                device.push = Err(NoPush::NearerProxy);
-            }
-            return;
-        }
-        match &device.push {
-            Ok(params) if settings.can_push(params.pns, &params.app) => {
-                if device.expires > 0 && !self.pushed.contains(&params.pns) {
-                    self.pushed.push(params.pns);
-                }
-                self.wants_pnsreg |= address.params.get("+sip.pnsreg").is_some();
-            }
-            Ok(_) => device.push = Err(NoPush::NotConfigured),
-            Err(NoPush::Query) => {
-                let uri = address.parse_uri().ok();
-                let provider = uri.and_then(|uri| uri.params.value("pn-provider"));
-                let named = provider.and_then(|name| std::str::from_utf8(name).ok());
-                let is_asked =
-                    |pns: Pns| named.is_none_or(|name| Pns::from_provider(name) == Some(pns));
-                self.listed.extend(
-                    Pns::ALL
-                        .into_iter()
-                        .filter(|pns| settings.has_service(*pns) && is_asked(*pns)),
-                );
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// The Feature-Caps of the relayed REGISTER: one for each service (RFC 8599 §8).
-    pub fn to_upstream(&self) -> impl Iterator<Item = String> + '_ {
-        self.pushed.iter().map(|pns| caps(*pns))
-    }
-
-    /// The Feature-Caps of the 2xx to the device. A registration too short to be refreshed by
-    /// pushes promises none.
-    pub fn to_device(&self, longest: u32) -> impl Iterator<Item = String> + '_ {
-        let pushed = if longest > SHORTEST {
-            self.pushed.as_slice()
-        } else {
-            &[]
-        };
-        let pnsreg = if self.wants_pnsreg {
-            format!(";+sip.pnsreg=\"{PNSREG}\"")
-        } else {
-            String::new()
-        };
-        let pushed = pushed.iter().map(move |pns| caps(*pns) + &pnsreg);
-        pushed.chain(self.listed.iter().map(|pns| caps(*pns)))
-    }
-}
-
-fn caps(pns: Pns) -> String {
-    format!("*;+sip.pns=\"{}\"", pns.provider())
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 impl DeviceAsk {
