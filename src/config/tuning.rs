@@ -17,6 +17,7 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Reads `[wake]`.
 pub(super) fn wake(section: Section<'_>) -> Wake {
@@ -34,6 +35,7 @@ pub(super) fn wake(section: Section<'_>) -> Wake {
         late: section.duration("late", 30 * SECOND, Duration::ZERO..=10 * MINUTE),
         hold_response: section.choice("hold_response", HoldResponse::None, &holds),
         unreachable_status: section.integer("unreachable_status", 480, 400..=599),
+        message_hold: section.duration("message_hold", DAY, Duration::ZERO..=30 * DAY),
     };
     section.finish();
     wake
@@ -88,6 +90,16 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
             1..=1_000,
         ),
         held_per_agent: section.integer("held_per_agent", default.held_per_agent, 1..=10_000),
+        messages_per_agent: section.integer(
+            "messages_per_agent",
+            default.messages_per_agent,
+            1..=10_000,
+        ),
+        messages_bytes: section.integer(
+            "messages_bytes",
+            default.messages_bytes,
+            65_536..=17_179_869_184,
+        ),
         message_bytes: section.integer("message_bytes", default.message_bytes, 2_048..=1_048_576),
         headers: section.integer("headers", default.headers, 32..=10_000),
         transactions: section.integer("transactions", default.transactions, 100..=100_000_000),

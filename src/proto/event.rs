@@ -134,6 +134,17 @@ pub enum Event {
         /// After how long.
         after: Duration,
     },
+    /// A MESSAGE or NOTIFY is kept for a device that sleeps; its sender was told that it was taken.
+    Kept {
+        /// Its Call-ID.
+        call_id: Box<str>,
+        /// Which binding.
+        key: BindingKey,
+        /// What it is.
+        kind: Kept,
+    },
+    /// A request that was kept is kept no more.
+    KeptEnded(KeptEnd),
     /// A request was refused.
     Rejected {
         /// Why.
@@ -157,6 +168,73 @@ pub enum Event {
         /// How many addresses.
         hops: usize,
     },
+}
+
+/// The end of a request that was kept.
+#[derive(Clone, Debug)]
+pub struct KeptEnd {
+    /// Its Call-ID.
+    pub call_id: Box<str>,
+    /// Which binding.
+    pub key: BindingKey,
+    /// What it is.
+    pub kind: Kept,
+    /// What became of it.
+    pub outcome: KeptOutcome,
+    /// How long after it came.
+    pub after: Duration,
+}
+
+/// What is kept for a device that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kept {
+    /// A text message.
+    Message,
+    /// A notification.
+    Notify,
+}
+
+impl Kept {
+    /// The label in logs and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Notify => "notify",
+        }
+    }
+}
+
+/// What became of a kept request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KeptOutcome {
+    /// The device took it.
+    Delivered,
+    /// The device refused it with this status.
+    Refused(u16),
+    /// The device did not come in time.
+    Expired,
+    /// The device came, and did not answer.
+    Unanswered,
+    /// A newer notification took its place.
+    Replaced,
+    /// The device is no longer the agent's.
+    Lost,
+}
+
+impl KeptOutcome {
+    /// The label in logs and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Refused(_) => "refused",
+            Self::Expired => "expired",
+            Self::Unanswered => "unanswered",
+            Self::Replaced => "replaced",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 /// Where something was dropped: the label of the counter.

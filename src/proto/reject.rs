@@ -53,6 +53,12 @@ pub enum Reject {
     TooManyDevices,
     /// Too many held calls for one agent.
     TooManyHeld,
+    /// Too much is kept for an agent's sleeping devices.
+    TooMuchKept,
+    /// The device of a dialog did not come in time. What RFC 5057 §5.1 says of 504 with Retry-After
+    /// harms this transaction alone; 408 would end the call (RFC 3261 §12.2.1.2) and is not for
+    /// requests other than INVITE (RFC 4320 §4.2).
+    DialogAsleep,
     /// A table is full.
     Overloaded,
     /// The store did not take the binding.
@@ -74,14 +80,16 @@ impl Reject {
             Self::Forbidden | Self::ForeignRoute => (403, "Forbidden"),
             Self::UnknownAgent | Self::UnknownDomain => (404, "Not Found"),
             Self::NoAnswer => (408, "Request Timeout"),
-            Self::UpstreamSilent => (504, "Server Time-out"),
+            Self::UpstreamSilent | Self::DialogAsleep => (504, "Server Time-out"),
             Self::TooLarge => (513, "Message Too Large"),
             Self::UnsupportedScheme => (416, "Unsupported URI Scheme"),
             Self::BadExtension => (420, "Bad Extension"),
             Self::FlowFailed => (430, "Flow Failed"),
-            Self::NoDevice | Self::NotWoken | Self::PushFailed | Self::RegistrationRefused => {
-                (480, "Temporarily Unavailable")
-            }
+            Self::NoDevice
+            | Self::NotWoken
+            | Self::PushFailed
+            | Self::RegistrationRefused
+            | Self::TooMuchKept => (480, "Temporarily Unavailable"),
             Self::TooBrief => (423, "Interval Too Brief"),
             Self::UnsupportedPns => (555, "Push Notification Service Not Supported"),
             Self::NoSuchTransaction => (481, "Call/Transaction Does Not Exist"),
@@ -104,7 +112,11 @@ impl Reject {
     pub const fn is_passing(self) -> bool {
         matches!(
             self,
-            Self::Draining | Self::Overloaded | Self::NotDurable | Self::NoUpstream
+            Self::Draining
+                | Self::Overloaded
+                | Self::NotDurable
+                | Self::NoUpstream
+                | Self::DialogAsleep
         )
     }
 
@@ -152,6 +164,8 @@ impl Reject {
             Self::NoSuchTransaction => "no-such-transaction",
             Self::TooManyDevices => "too-many-devices",
             Self::TooManyHeld => "too-many-held",
+            Self::TooMuchKept => "too-much-kept",
+            Self::DialogAsleep => "dialog-asleep",
             Self::Overloaded => "overloaded",
             Self::NotDurable => "not-durable",
             Self::Draining => "draining",

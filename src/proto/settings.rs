@@ -146,6 +146,8 @@ pub struct Wake {
     pub hold_response: HoldResponse,
     /// The status for a phone that did not wake.
     pub unreachable_status: u16,
+    /// How long a MESSAGE or NOTIFY is kept for a phone that sleeps; zero: not at all.
+    pub message_hold: Duration,
 }
 
 /// What the caller's side sees while a phone is woken.
@@ -219,6 +221,10 @@ pub struct Limits {
     pub devices_per_agent: usize,
     /// Held calls per agent.
     pub held_per_agent: usize,
+    /// Kept MESSAGE and NOTIFY requests per agent.
+    pub messages_per_agent: usize,
+    /// Bytes of all kept requests of a shard.
+    pub messages_bytes: usize,
     /// Message size in bytes.
     pub message_bytes: usize,
     /// Header lines per message.
@@ -236,6 +242,8 @@ impl Default for Limits {
         Self {
             devices_per_agent: 12,
             held_per_agent: 8,
+            messages_per_agent: 32,
+            messages_bytes: 64 * 1024 * 1024,
             message_bytes: 65_536,
             headers: 128,
             transactions: 200_000,

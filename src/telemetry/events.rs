@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proto::event::Drop;
+use crate::proto::event::{Drop, Kept, KeptEnd, KeptOutcome};
 use crate::proto::push::{Pns, PushError};
 use crate::proto::{BindingKey, Event, Flow, FlowId};
 use crate::telemetry::metrics::Metrics;
@@ -70,10 +70,7 @@ impl Metrics {
                 key,
                 after,
             } => self.wake_ended("timeout", call_id, *key, *after),
-            Event::CallForwarded { call_id, key, flow } => {
-                let (wake, flow) = (wake(*key), Pii(flow_name(flow)));
-                tracing::info!(%call_id, wake, %flow, "call forwarded");
-            }
+            Event::CallForwarded { call_id, key, flow } => call_forwarded(call_id, *key, flow),
             Event::CallAnswered {
                 call_id,
                 status,
@@ -82,6 +79,8 @@ impl Metrics {
                 self.call_answers.of([status_class(*status)]).inc();
                 tracing::info!(%call_id, status, after_ms = ms(*after), "call answered");
             }
+            Event::Kept { call_id, key, kind } => self.kept_begun(call_id, *key, *kind),
+            Event::KeptEnded(end) => self.kept_ended(end),
             Event::Rejected { reject, flow } => {
                 self.rejects.of([reject.label()]).inc();
                 let (reason, flow) = (reject.label(), flow.remote);
@@ -136,6 +135,35 @@ impl Metrics {
         tracing::info!(call_id, wake, wake_ms, outcome, "wake ended");
     }
 
+    fn kept_begun(&self, call_id: &str, key: BindingKey, kind: Kept) {
+        self.kept.of([kind.label(), "kept"]).inc();
+        let (wake, kind) = (wake(key), kind.label());
+        tracing::info!(call_id, wake, kind, "kept for a sleeping device");
+    }
+
+    fn kept_ended(&self, end: &KeptEnd) {
+        let (kind, outcome) = (end.kind.label(), end.outcome.label());
+        self.kept.of([kind, outcome]).inc();
+        let (call_id, wake, after_ms) = (&*end.call_id, wake(end.key), ms(end.after));
+        let status = match end.outcome {
+            KeptOutcome::Refused(status) => Some(status),
+            KeptOutcome::Delivered
+            | KeptOutcome::Expired
+            | KeptOutcome::Unanswered
+            | KeptOutcome::Replaced
+            | KeptOutcome::Lost => None,
+        };
+        tracing::info!(
+            call_id,
+            wake,
+            kind,
+            outcome,
+            status,
+            after_ms,
+            "kept request ended"
+        );
+    }
+
     fn drop_of(&self, place: Drop, flow: Option<&FlowId>) {
         let place = drop_label(place);
         self.dropped.of([place]).inc();
@@ -154,6 +182,11 @@ impl Metrics {
             tracing::debug!(node, hops, "upstream node resolved");
         }
     }
+}
+
+fn call_forwarded(call_id: &str, key: BindingKey, flow: &FlowId) {
+    let (wake, flow) = (wake(key), Pii(flow_name(flow)));
+    tracing::info!(call_id, wake, %flow, "call forwarded");
 }
 
 /// The label of a status: its first digit.

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub(crate) calls: Counter,
     /// Final answers to calls for agents.
     pub(crate) call_answers: CounterFamily<1>,
+    /// MESSAGE and NOTIFY requests kept for sleeping phones, and what became of them.
+    pub(crate) kept: CounterFamily<2>,
     /// Time from a call's arrival until its phone has registered, or until the gateway gave up.
     pub(crate) wake_seconds: HistogramFamily,
     /// Pushes by what the provider said.
@@ -131,6 +133,11 @@ impl Metrics {
                 "call_answers",
                 ["status_class"],
                 "Final answers to calls for agents.",
+            ),
+            kept: r.counters(
+                "kept",
+                ["kind", "outcome"],
+                "MESSAGE and NOTIFY requests kept for sleeping phones, and what became of them.",
             ),
             wake_seconds: r.histograms(
                 "wake_seconds",

@@ -9,6 +9,7 @@
 )]
 
 mod calls;
+mod hold;
 mod peers;
 mod random;
 mod registration;

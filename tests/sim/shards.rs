@@ -9,7 +9,7 @@ use crate::world::{
     APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
     udp, via, with_shards,
 };
-use crate::{calls, peers, registration, wake};
+use crate::{calls, hold, peers, registration, wake};
 
 /// Numbers of shards that put the scenes' agents into different ones.
 const SHARDS: [u16; 3] = [2, 4, 7];
@@ -43,6 +43,27 @@ fn calls_land_in_their_shards() {
         calls::a_datagram_without_content_length_gets_one_on_its_way_to_a_stream,
         calls::anybody_may_ping_the_gateway_and_that_leaves_nothing_behind,
         calls::a_phone_that_moved_may_repeat_and_cancel_its_call_from_where_it_was,
+    ]);
+}
+
+#[test]
+fn hold_land_in_their_shards() {
+    play(&[
+        hold::messages_for_a_sleeping_phone_are_accepted_and_delivered_in_order_when_it_registers,
+        hold::a_message_to_an_awake_phone_goes_at_once_and_its_answer_goes_up,
+        hold::a_message_goes_to_every_device_once_whether_it_sleeps_or_not,
+        hold::a_message_that_is_kept_for_one_device_is_accepted_whatever_the_other_says,
+        hold::a_delivery_that_the_phone_refuses_is_told_to_the_operator_and_the_next_goes_on,
+        hold::a_connection_that_dies_under_the_delivery_keeps_the_message,
+        hold::a_message_that_an_open_flow_does_not_answer_is_accepted_and_follows_the_phone,
+        hold::a_message_that_nobody_fetches_expires_and_leaves_nothing,
+        hold::a_message_never_makes_a_voip_push,
+        hold::what_is_kept_for_an_agent_is_bounded,
+        hold::without_message_hold_a_message_waits_as_long_as_its_sender,
+        hold::of_the_notifies_for_a_sleeping_phone_the_newest_of_each_event_package_is_delivered,
+        hold::what_another_agents_phone_waits_for_is_its_own,
+        hold::another_request_waits_for_a_woken_phone_as_long_as_its_sender_does,
+        hold::what_is_kept_waits_for_a_2xx_of_the_register_that_is_durable,
     ]);
 }
 
@@ -150,6 +171,7 @@ fn no_scene_is_forgotten() {
     let this = include_str!("shards.rs");
     for (module, text) in [
         ("calls", include_str!("calls.rs")),
+        ("hold", include_str!("hold.rs")),
         ("peers", include_str!("peers.rs")),
         ("registration", include_str!("registration.rs")),
         ("wake", include_str!("wake.rs")),

@@ -117,6 +117,8 @@ pub fn settings(contact: ContactMode) -> Settings {
             late: Duration::from_secs(30),
             hold_response: HoldResponse::None,
             unreachable_status: 480,
+            // Short enough for `assert_quiet`.
+            message_hold: Duration::from_secs(60),
         },
         register: RegisterRules::default(),
         timing: Timing::default(),

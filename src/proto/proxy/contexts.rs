@@ -52,6 +52,13 @@ impl Contexts {
             .is_some_and(|branch| !branch.has_answered())
     }
 
+    /// A context on which nobody works.
+    pub(super) fn peek(&self, id: u64) -> Option<&ResponseContext> {
+        let slot = self.slots.get((id & 0xffff_ffff) as usize)?;
+        let context = slot.context.as_deref();
+        context.filter(|_| u64::from(slot.generation) == id >> 32)
+    }
+
     /// Puts a context back.
     pub(super) fn put(&mut self, context: Box<ResponseContext>) {
         if let Some(slot) = self.slots.get_mut((context.id & 0xffff_ffff) as usize) {

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::{calling, set_state};
-use crate::proto::proxy::response_context::{BranchState, Leg, Phase, ResponseContext, Target};
+use crate::proto::proxy::response_context::{
+    BranchState, Hold, Leg, Phase, ResponseContext, Target,
+};
 use crate::proto::push::wake::Waiter;
 use crate::proto::reject::Reject;
 use crate::proto::sip::Message;
@@ -20,6 +22,8 @@ impl Proxy {
     /// Starts the branches of the highest q that have not begun (RFC 3261 §16.6: q orders groups).
     pub(super) fn start_next_group(&mut self, fx: &mut Effects<'_>, context: &mut ResponseContext) {
         let idle = |state: &BranchState| matches!(state, BranchState::Idle);
+        // What is kept goes to every device once: there is nothing to try one after the other.
+        let is_for_each = context.may_be_kept();
         let Some(q) = context
             .branches
             .iter()
@@ -34,7 +38,7 @@ impl Proxy {
             let Some(branch) = context.branches.get(at) else {
                 return;
             };
-            if !idle(&branch.state) || branch.q != q {
+            if !idle(&branch.state) || (branch.q != q && !is_for_each) {
                 continue;
             }
             match branch.target.clone() {
@@ -52,29 +56,46 @@ impl Proxy {
         index: u16,
         key: BindingKey,
     ) {
-        let Some(binding) = self.location.binding(key) else {
-            return self.fail_branch(fx, context, index, Reject::NoDevice);
-        };
-        let flow = binding.flow();
-        let can_wake = binding.push.is_some() && context.is_invite() && !context.is_in_dialog;
-        let is_fresh = binding.last_heard.is_some_and(|heard| {
-            fx.now.saturating_duration_since(heard) <= self.settings.wake.fresh
-        });
         let waiter = Waiter {
             context: context.id,
             branch: index,
         };
         self.by_device.entry(key).or_default().push(waiter);
-        match (flow, can_wake) {
-            (Some(flow), false) => self.send(fx, context, index, Leg::over(flow)),
-            (Some(flow), true) if is_fresh => {
+        let Some(binding) = self.location.binding(key) else {
+            // A dialog's device may be about to register again.
+            if context.is_in_dialog {
+                return self.wake(fx, context, index, key);
+            }
+            return self.fail_branch(fx, context, index, Reject::NoDevice);
+        };
+        let can_wake = binding.push.is_some()
+            && match context.hold {
+                Hold::Call | Hold::Message => true,
+                Hold::Notify(_) => false,
+                Hold::Brief { is_pushed } => is_pushed,
+            };
+        let is_fresh = binding.last_heard.is_some_and(|heard| {
+            fx.now.saturating_duration_since(heard) <= self.settings.wake.fresh
+        });
+        match binding.flow() {
+            Some(flow) if context.may_be_kept() => {
+                if self.has_kept(key) {
+                    self.wake(fx, context, index, key);
+                    return self.deliver_next(fx, key);
+                }
                 self.send(fx, context, index, Leg::over(flow));
                 self.arm_grace(fx, context, index);
             }
-            (Some(flow), true) => self.probe(fx, context, index, key, flow),
-            (None, true) => self.wake(fx, context, index, key),
-            (None, false) if context.is_in_dialog => self.hold(fx, context, index, key),
-            (None, false) => self.fail_branch(fx, context, index, Reject::NoDevice),
+            Some(flow) if !can_wake => self.send(fx, context, index, Leg::over(flow)),
+            Some(flow) if is_fresh => {
+                self.send(fx, context, index, Leg::over(flow));
+                self.arm_grace(fx, context, index);
+            }
+            Some(flow) => self.probe(fx, context, index, key, flow),
+            None if can_wake || context.is_in_dialog || context.may_be_kept() => {
+                self.wake(fx, context, index, key);
+            }
+            None => self.fail_branch(fx, context, index, Reject::NoDevice),
         }
     }
 
@@ -171,6 +192,10 @@ impl Proxy {
             | BranchState::Final => return,
         };
         let Some(key) = branch.device() else { return };
+        // What is kept waits for a registration, and for its turn.
+        if context.may_be_kept() {
+            return;
+        }
         let Some(open) = self
             .location
             .binding(key)
@@ -218,14 +243,23 @@ impl Proxy {
         else {
             return;
         };
+        if context.may_be_kept() {
+            return self.on_grace_of_kept(fx, context, index, key);
+        }
+        let left = self.hold_left(fx.now, context);
         let Some(calling) = calling(context, index) else {
             return;
         };
         calling.grace = None;
         calling.is_pushed = true;
         let timer = Timer::Context(id, ContextTimer::Wake(index));
-        calling.wake = Some(fx.arm(self.settings.wake.timeout, timer));
-        self.push_for(fx, context, index, key);
+        calling.wake = Some(fx.arm(left, timer));
+        match context.hold {
+            Hold::Call => self.push_for(fx, context, index, key),
+            Hold::Message | Hold::Notify(_) | Hold::Brief { .. } => {
+                self.wait_for(fx, context, index, key);
+            }
+        }
     }
 
     /// The flow under a device is gone; `siblings` are the bindings of the same device.
@@ -303,9 +337,19 @@ impl Proxy {
             .location
             .binding(key)
             .is_some_and(|binding| binding.push.is_some());
-        if context.phase != Phase::Open || !context.is_invite() {
+        if context.may_be_kept() {
+            return self.on_kept_lost(fx, context, index, key, reject);
+        }
+        if context.phase != Phase::Open {
             return self.fail_branch(fx, context, index, reject);
         }
+        let can_wait = match context.hold {
+            Hold::Call | Hold::Message | Hold::Notify(_) => can_wake,
+            Hold::Brief { is_pushed } => {
+                let is_awaited = context.is_in_dialog || (is_pushed && can_wake);
+                is_awaited && !self.hold_left(fx.now, context).is_zero()
+            }
+        };
         let mut is_pushed = false;
         let pending = match calling(context, index) {
             Some(calling) => {
@@ -322,11 +366,23 @@ impl Proxy {
         };
         match pending {
             Some(timer) => set_state(context, index, BranchState::Waking { timer }),
-            None if context.is_in_dialog => self.hold(fx, context, index, key),
             // The push beside it has had its time.
-            None if is_pushed => self.fail_branch(fx, context, index, Reject::NotWoken),
-            None if can_wake => self.wake(fx, context, index, key),
+            None if is_pushed => {
+                let reject = self.not_woken(context, key);
+                self.fail_branch(fx, context, index, reject);
+            }
+            None if can_wait => self.wake(fx, context, index, key),
             None => self.fail_branch(fx, context, index, reject),
+        }
+    }
+
+    /// What is said of a device that was not woken in time: of a dialog's, what harms no more than
+    /// this request.
+    pub(super) fn not_woken(&self, context: &ResponseContext, key: BindingKey) -> Reject {
+        match (context.is_in_dialog, self.location.binding(key)) {
+            (false, _) => Reject::NotWoken,
+            (true, Some(_)) => Reject::DialogAsleep,
+            (true, None) => Reject::FlowFailed,
         }
     }
 }

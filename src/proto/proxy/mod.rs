@@ -33,6 +33,7 @@ mod cancel;
 mod contexts;
 mod device;
 mod forward;
+mod hold;
 mod late_wake;
 mod preprocess;
 mod qualify;
@@ -78,6 +79,8 @@ pub struct Proxy {
     /// The context that waits for a write, by the ticket's number.
     tickets: HashMap<u64, u64, RandomState>,
     last_ticket: u64,
+    /// What is kept for devices that sleep.
+    shelf: hold::Shelf,
     is_draining: bool,
 }
 
@@ -122,6 +125,7 @@ impl Proxy {
             registering: HashMap::default(),
             tickets: HashMap::default(),
             last_ticket: 0,
+            shelf: hold::Shelf::default(),
             is_draining: false,
         }
     }
@@ -422,7 +426,8 @@ impl Proxy {
                 + self.by_device.len()
                 + self.moved.len()
                 + self.late_answers.len()
-                + self.servers.len(),
+                + self.servers.len()
+                + self.shelf.count(),
         ]
     }
 

@@ -9,7 +9,7 @@ use crate::proto::aor::Aor;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::{
-    Branch, Change, Granted, Kind, Phase, Registration, ResponseContext, Target,
+    Branch, Change, Granted, Hold, Kind, Phase, Registration, ResponseContext, Target,
 };
 use crate::proto::registration::binding::Binding;
 use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
@@ -72,6 +72,8 @@ impl Proxy {
             own_routes,
             strict_uri: None,
             is_in_dialog: false,
+            hold: Hold::Brief { is_pushed: false },
+            kept: 0,
         });
         self.open(fx, context);
         Ok(())

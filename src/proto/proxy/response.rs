@@ -157,9 +157,12 @@ impl Proxy {
             self.on_register_answered(fx, context, status, response);
             return;
         }
+        if context.may_be_kept() {
+            self.on_kept_answered(fx, context, index, status);
+        }
         match status {
             200..=299 => self.on_success(fx, context, client, status, response),
-            600..=699 => {
+            600..=699 if !context.may_be_kept() => {
                 self.record(fx, context, status, response);
                 // §16.7 step 5: a 6xx ends the other branches; the answer waits for them.
                 context.phase = match context.phase {
@@ -189,7 +192,10 @@ impl Proxy {
         }
         self.pass_on(fx, context.server, status, response);
         self.answered(fx, context, status);
-        self.close_branches(fx, context, &[cancel::ELSEWHERE]);
+        // What is kept goes to every device.
+        if !context.may_be_kept() {
+            self.close_branches(fx, context, &[cancel::ELSEWHERE]);
+        }
     }
 
     /// Remembers a final response if it is the best so far (§16.7 step 6).
@@ -386,6 +392,9 @@ impl Proxy {
                 self.start_next_group(fx, &mut context);
             }
         }
+        if context.may_be_kept() {
+            self.answer_kept(fx, &mut context);
+        }
         let has_answers = context.branches.iter().all(Branch::has_answered);
         if !has_answers || self.awaits_store(&context) {
             self.contexts.put(context);
@@ -402,6 +411,9 @@ impl Proxy {
             self.servers.remove(&context.server);
         }
         self.forget_registering(&context);
+        if let (Some(aor), true) = (context.agent(), context.kept > 0) {
+            self.shelf.give_back(aor, context.kept);
+        }
         self.contexts.free(context.id);
     }
 

@@ -41,6 +41,26 @@ pub(super) struct ResponseContext {
     pub(super) strict_uri: Option<Vec<u8>>,
     /// Whether the request is inside a dialog.
     pub(super) is_in_dialog: bool,
+    /// How it waits for a device that sleeps.
+    pub(super) hold: Hold,
+    /// The bytes that it is kept in, after its sender was told that it was taken; 0: it is not.
+    pub(super) kept: usize,
+}
+
+/// How a request waits for a device that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// A call: as long as a device may take to wake.
+    Call,
+    /// Its sender is told that it was taken; each device gets it when it registers.
+    Message,
+    /// The same, but of those with this mark only the newest.
+    Notify(u64),
+    /// No longer than its sender's transaction waits.
+    Brief {
+        /// Whether the device is woken for it.
+        is_pushed: bool,
+    },
 }
 
 /// What kind of request.
@@ -118,6 +138,10 @@ pub(super) struct Branch {
     /// The q of its Contact, thousandths.
     pub(super) q: u16,
     pub(super) state: BranchState,
+    /// The request is kept for this device.
+    pub(super) is_kept: bool,
+    /// How often a kept request went out in vain.
+    pub(super) attempts: u8,
 }
 
 /// How far a branch is.
@@ -218,6 +242,8 @@ impl Branch {
             target,
             q,
             state: BranchState::Idle,
+            is_kept: false,
+            attempts: 0,
         }
     }
 
@@ -262,6 +288,11 @@ impl ResponseContext {
     /// Whether it is an INVITE's.
     pub(super) const fn is_invite(&self) -> bool {
         matches!(self.kind, Kind::Invite)
+    }
+
+    /// Whether it may be kept for a device after its sender was told that it was taken.
+    pub(super) const fn may_be_kept(&self) -> bool {
+        matches!(self.hold, Hold::Message | Hold::Notify(_))
     }
 
     /// The request's Call-ID for logs.

@@ -82,6 +82,8 @@ impl Proxy {
             own_routes: routes.own,
             strict_uri: routes.strict_uri,
             is_in_dialog,
+            hold: self.hold_of(request, is_in_dialog),
+            kept: 0,
         });
         self.open(fx, context);
         Ok(())
@@ -283,7 +285,7 @@ impl Proxy {
         own_routes: usize,
     ) -> Result<Target, Reject> {
         match source {
-            Source::Upstream(_) => Ok(Target::Device(self.dialog_device_now(token)?)),
+            Source::Upstream(_) => Ok(Target::Device(self.dialog_device_now(token))),
             Source::Device | Source::Stranger => {
                 let hops = self.dialog_hops(fx, request, token, own_routes);
                 if hops.is_empty() {
@@ -295,21 +297,21 @@ impl Proxy {
     }
 
     /// The binding that a dialog's device has: the one it was opened with, or, for a device that
-    /// names itself by its Contact alone and came back with another, the agent's only one.
-    fn dialog_device_now(&self, token: FlowToken) -> Result<BindingKey, Reject> {
-        let agent = self
-            .location
-            .agent(token.key.aor)
-            .ok_or(Reject::FlowFailed)?;
+    /// names itself by its Contact alone and came back with another, the agent's only one. One that
+    /// is not there may be about to register again.
+    fn dialog_device_now(&self, token: FlowToken) -> BindingKey {
+        let Some(agent) = self.location.agent(token.key.aor) else {
+            return token.key;
+        };
         if agent.binding(token.key.binding).is_some() {
-            return Ok(token.key);
+            return token.key;
         }
         match agent.bindings.as_slice() {
-            [only] => Ok(BindingKey {
+            [only] => BindingKey {
                 aor: token.key.aor,
                 binding: only.id,
-            }),
-            _ => Err(Reject::FlowFailed),
+            },
+            _ => token.key,
         }
     }
 

@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use crate::proto::effects::Effects;
+use crate::proto::event::KeptOutcome;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::set_state;
 use crate::proto::proxy::response_context::{
-    Branch, BranchState, Leg, Phase, ResponseContext, Target,
+    Branch, BranchState, Hold, Leg, Phase, ResponseContext, Target,
 };
 use crate::proto::proxy::{stamp, validate};
 use crate::proto::push::params::NoPush;
@@ -27,7 +28,7 @@ const LONGEST_CALLER: usize = 256;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Proxy {
-    /// Wakes a device, and waits for it.
+    /// Waits for a device, and wakes it if the request does that.
     pub(super) fn wake(
         &mut self,
         fx: &mut Effects<'_>,
@@ -35,34 +36,18 @@ impl Proxy {
         index: u16,
         key: BindingKey,
     ) {
-        let timer = Timer::Context(context.id, ContextTimer::Wake(index));
-        let timer = fx.arm(self.settings.wake.timeout, timer);
-        set_state(context, index, BranchState::Waking { timer });
-        self.push_for(fx, context, index, key);
-        self.hold_response(fx, context);
-    }
-
-    /// Waits for a device that is in a dialog, without a push: it has lost its flow and is about
-    /// to come back.
-    pub(super) fn hold(
-        &mut self,
-        fx: &mut Effects<'_>,
-        context: &mut ResponseContext,
-        index: u16,
-        key: BindingKey,
-    ) {
-        // Shorter than Timer F of the sender (RFC 8599 §5.6.2 for requests other than INVITE).
-        let after = self.settings.wake.timeout.min(self.settings.timing.t1 * 20);
+        let after = self.hold_left(fx.now, context);
         let timer = fx.arm(after, Timer::Context(context.id, ContextTimer::Wake(index)));
         set_state(context, index, BranchState::Waking { timer });
-        self.wakes.wait(
-            fx,
-            key,
-            Waiter {
-                context: context.id,
-                branch: index,
-            },
-        );
+        match context.hold {
+            Hold::Call => {
+                self.push_for(fx, context, index, key);
+                self.hold_response(fx, context);
+            }
+            Hold::Message | Hold::Notify(_) | Hold::Brief { .. } => {
+                self.wait_for(fx, context, index, key);
+            }
+        }
     }
 
     pub(super) fn push_for(
@@ -165,10 +150,13 @@ impl Proxy {
                             after,
                         });
                     }
-                    proxy.redispatch(fx, context, waiter.branch, key);
+                    if !context.may_be_kept() {
+                        proxy.redispatch(fx, context, waiter.branch, key);
+                    }
                 });
             }
         }
+        self.deliver_next(fx, key);
     }
 
     /// Sends the request on the device's newest flow, unless it is live where it was sent.
@@ -277,6 +265,9 @@ impl Proxy {
         };
         let Some(key) = branch.device() else { return };
         match &branch.state {
+            BranchState::Waking { .. } if context.may_be_kept() => {
+                self.end_kept(fx, context, index, KeptOutcome::Expired);
+            }
             BranchState::Waking { .. } => {
                 let after = fx.now.saturating_duration_since(context.started);
                 fx.event(Event::WakeTimedOut {
@@ -284,7 +275,7 @@ impl Proxy {
                     key,
                     after,
                 });
-                let best = Best::Local(Reject::NotWoken);
+                let best = Best::Local(self.not_woken(context, key));
                 context.best = Some(better(context.best.take(), best));
                 let status = self.settings.wake.unreachable_status;
                 let reason = format!("SIP;cause={status};text=\"{}\"", Reject::NotWoken.label());
@@ -395,7 +386,9 @@ impl Proxy {
         let Some(branch) = context.branches.get(usize::from(index)) else {
             return;
         };
-        if is_waiting(&branch.state) {
+        if branch.is_kept {
+            self.end_kept(fx, context, index, KeptOutcome::Lost);
+        } else if is_waiting(&branch.state) {
             self.fail_branch(fx, context, index, Reject::PushFailed);
         } else {
             self.stop_waiting(fx, context, index);

@@ -64,7 +64,7 @@ fn a_token_holds_only_characters_that_no_peer_rewrites() {
 }
 
 #[test]
-fn a_request_toward_a_device_that_has_left_is_430() {
+fn a_request_toward_a_device_that_has_left_and_does_not_return_is_430() {
     let (mut world, route) = dialog();
     world.receive(udp(1), register(udp(1), "1001", "", ONE, 0, 77));
     let relayed = world.expect("REGISTER");
@@ -82,6 +82,9 @@ fn a_request_toward_a_device_that_has_left_is_430() {
         )
         .replacen("Max-", &format!("Route: {route}\r\nMax-"), 1);
     world.receive(crate::world::pbx(), info);
+    world.advance(std::time::Duration::from_millis(9_999));
+    world.expect_nothing();
+    world.advance(std::time::Duration::from_millis(1));
     world.expect("SIP/2.0 430");
     world.assert_quiet();
 }
