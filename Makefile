@@ -64,6 +64,7 @@ test-peers: tests/peers/sipjs/node_modules ## Install Linphone, baresip and SIP.
 	@some=; if ! unshare --net true 2>/dev/null; then \
 		echo "left out: nat, since this user may not make network namespaces"; some="--skip nat::"; fi; \
 	cargo test --locked --test peers -- --ignored --test-threads=4 $$some $(ARGS)
+	@cargo test --locked --test live -- --ignored $(ARGS)
 
 # The versions and checksums of package-lock.json, from whatever registry npm is set to.
 tests/peers/sipjs/node_modules: tests/peers/sipjs/package.json tests/peers/sipjs/package-lock.json

@@ -196,6 +196,7 @@ impl Asterisk {
             to: format!("<{}>", registration.contact),
             target: registration.contact,
             user: caller.to_owned(),
+            lines: Vec::new(),
             sdp: plain_sdp(local.ip()),
             login: None,
         };

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::proto::sip::{HeaderName, Message};
-use crate::standin::draft::{Draft, header_text, label, value_texts};
+use crate::proto::sip::{HeaderName, Message, NameAddr};
+pub use crate::standin::draft::Content;
+use crate::standin::draft::{Draft, header_text, label, text, value_texts};
 use crate::standin::error::PhoneError;
 use crate::standin::exchange::{refused, same_transaction};
 use crate::standin::inviter::{Invitation, Inviter};
@@ -92,15 +93,30 @@ impl IncomingCall {
 
     /// Sends 180 Ringing.
     pub async fn ring(&mut self) -> Result<(), PhoneError> {
+        self.progress(180, Content::default()).await
+    }
+
+    /// Sends a provisional response with header lines and a body of one's own.
+    pub async fn progress(&mut self, status: u16, content: Content<'_>) -> Result<(), PhoneError> {
+        let progress = content.write(self.response(status)).finish();
+        let leg = &self.leg;
+        leg.endpoint.respond(leg.far, &self.invite, progress).await;
+        Ok(())
+    }
+
+    /// Sends 200 with header lines and a body of one's own, and waits for the ACK.
+    pub async fn answer_with(&mut self, content: Content<'_>) -> Result<(), PhoneError> {
+        let accepted = content.write(self.response(200)).finish();
+        self.finish("the ACK to our 200", accepted).await
+    }
+
+    fn response(&self, status: u16) -> Draft {
         let leg = &self.leg;
         let contact = leg
             .endpoint
             .contact_uri(&leg.call.user, leg.far.transport, "");
-        let ringing = Draft::response(&self.invite, leg.far.address, 180, &leg.call.key.1)
+        Draft::response(&self.invite, leg.far.address, status, &leg.call.key.1)
             .line("Contact", format!("<{contact}>"))
-            .finish();
-        leg.endpoint.respond(leg.far, &self.invite, ringing).await;
-        Ok(())
     }
 
     /// Sends 200 with an SDP answer (again and again until the ACK) and waits for the ACK.
@@ -137,8 +153,7 @@ impl IncomingCall {
             .leg
             .event("the CANCEL", |event| matches!(event, CallEvent::Cancel(_)))
             .await?;
-        let (CallEvent::Cancel(cancel) | CallEvent::Bye(cancel) | CallEvent::Reinvite(cancel)) =
-            event;
+        let cancel = event.message();
         let reasons = value_texts(&cancel, HeaderName::Reason);
         Ok(Cancelled { cancel, reasons })
     }
@@ -161,6 +176,26 @@ impl IncomingCall {
     /// Waits for a re-INVITE; it is answered with 200 and SDP as soon as it arrives.
     pub async fn wait_reinvite(&mut self) -> Result<Message, PhoneError> {
         self.leg.wait_reinvite().await
+    }
+
+    /// Sends a re-INVITE of one's own, acknowledges its 2xx and returns the final response.
+    pub async fn reinvite_with(&mut self, content: Content<'_>) -> Result<Message, PhoneError> {
+        self.leg.reinvite_with(content).await
+    }
+
+    /// Sends a request in the dialog (INFO, REFER, UPDATE) and returns the final response.
+    pub async fn request(
+        &mut self,
+        method: &str,
+        content: Content<'_>,
+    ) -> Result<Message, PhoneError> {
+        self.leg.send(method, content).await
+    }
+
+    /// Waits for a request of this method in the dialog; it is answered with 200 as soon as it
+    /// arrives.
+    pub async fn wait_request(&mut self, method: &str) -> Result<Message, PhoneError> {
+        self.leg.wait_request(method).await
     }
 
     async fn finish(&mut self, awaited: &str, response: Bytes) -> Result<(), PhoneError> {
@@ -335,6 +370,78 @@ impl OutgoingCall {
     /// Waits for a re-INVITE; it is answered with 200 and SDP as soon as it arrives.
     pub async fn wait_reinvite(&mut self) -> Result<Message, PhoneError> {
         self.leg.wait_reinvite().await
+    }
+
+    /// Waits for a provisional response above 100 and returns it.
+    pub async fn wait_progress(&mut self) -> Result<Message, PhoneError> {
+        loop {
+            let response = self.next("a 1xx to the INVITE").await?;
+            match response.status().unwrap_or_default() {
+                100 => {}
+                101..200 => return Ok(response),
+                _ => {
+                    let instead = label(&response);
+                    self.pending.push_front(response);
+                    return Err(PhoneError::Instead {
+                        awaited: "a 1xx to the INVITE".to_owned(),
+                        instead,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Acknowledges a reliable provisional response (RFC 3262 §4) and returns the answer.
+    pub async fn prack(&mut self, response: &Message) -> Result<Message, PhoneError> {
+        let invite = self.invite();
+        self.leg.begin(&invite, response);
+        let cseq = header_text(&invite, HeaderName::CSeq);
+        let number = response.header_named("RSeq").unwrap_or_default();
+        let rack = format!("{} {cseq}", text(number));
+        let lines = [("RAck", rack.as_str())];
+        let content = Content::default().with(&lines);
+        self.leg.send("PRACK", content).await
+    }
+
+    /// Returns the other end of the call as `Replaces` names it (RFC 3891 §3), percent-escaped for
+    /// a URI.
+    #[must_use]
+    pub fn replaces(&self) -> String {
+        let dialog = self.leg.call.dialog.lock();
+        let tag = |value: &str| {
+            NameAddr::parse(value.as_bytes())
+                .ok()
+                .and_then(|address| address.params.value("tag").map(text))
+                .unwrap_or_default()
+        };
+        dialog.as_ref().map_or_else(String::new, |dialog| {
+            format!(
+                "{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}",
+                dialog.call_id.replace('@', "%40"),
+                tag(&dialog.remote),
+                tag(&dialog.local)
+            )
+        })
+    }
+
+    /// Sends a re-INVITE of one's own, acknowledges its 2xx and returns the final response.
+    pub async fn reinvite_with(&mut self, content: Content<'_>) -> Result<Message, PhoneError> {
+        self.leg.reinvite_with(content).await
+    }
+
+    /// Sends a request in the dialog (INFO, REFER, UPDATE) and returns the final response.
+    pub async fn request(
+        &mut self,
+        method: &str,
+        content: Content<'_>,
+    ) -> Result<Message, PhoneError> {
+        self.leg.send(method, content).await
+    }
+
+    /// Waits for a request of this method in the dialog; it is answered with 200 as soon as it
+    /// arrives.
+    pub async fn wait_request(&mut self, method: &str) -> Result<Message, PhoneError> {
+        self.leg.wait_request(method).await
     }
 
     async fn next(&mut self, awaited: &str) -> Result<Message, PhoneError> {

@@ -14,6 +14,43 @@ pub(crate) struct Draft {
     body: Vec<u8>,
 }
 
+/// Header lines and a body of a test's own, beside what every message has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Content<'c> {
+    /// Names and values.
+    pub lines: &'c [(&'c str, &'c str)],
+    /// Content-Type.
+    pub kind: &'c str,
+    /// The body.
+    pub body: &'c str,
+}
+
+impl<'c> Content<'c> {
+    /// A session description.
+    #[must_use]
+    pub const fn sdp(body: &'c str) -> Self {
+        Self {
+            lines: &[],
+            kind: "application/sdp",
+            body,
+        }
+    }
+
+    /// The same with header lines.
+    #[must_use]
+    pub const fn with(self, lines: &'c [(&'c str, &'c str)]) -> Self {
+        Self { lines, ..self }
+    }
+
+    pub(crate) fn write(self, draft: Draft) -> Draft {
+        let draft = self
+            .lines
+            .iter()
+            .fold(draft, |draft, (name, value)| draft.line(name, value));
+        draft.body(self.kind, self.body)
+    }
+}
+
 impl Draft {
     /// Begins a request with its topmost Via.
     pub(crate) fn request(method: &str, uri: &str, via: &str) -> Self {

@@ -126,7 +126,10 @@ impl Endpoint {
                 self.respond_until_ack(&call, from, &request, ok).await;
                 call.tell(CallEvent::Reinvite(request));
             }
-            Some(_) | None => self.respond_plainly(from, &request, 200).await,
+            Some(_) | None => {
+                self.respond_plainly(from, &request, 200).await;
+                call.tell(CallEvent::Request(request));
+            }
         }
     }
 

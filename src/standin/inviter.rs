@@ -29,6 +29,8 @@ pub(crate) struct Invitation {
     pub(crate) user: String,
     /// Where it goes.
     pub(crate) hop: Peer,
+    /// Further header lines.
+    pub(crate) lines: Vec<(String, String)>,
     /// The offer.
     pub(crate) sdp: String,
     /// Who answers challenges.
@@ -87,7 +89,8 @@ impl Invitation {
         authorization: Option<(&'static str, String)>,
     ) -> Bytes {
         let contact = endpoint.contact_uri(&self.user, self.hop.transport, "");
-        Draft::request("INVITE", &self.target, &endpoint.via(self.hop.transport))
+        let lines = self.lines.iter();
+        let draft = Draft::request("INVITE", &self.target, &endpoint.via(self.hop.transport))
             .lines("Route", &self.routes)
             .line("From", format!("{};tag={tag}", self.from))
             .line("To", &self.to)
@@ -95,7 +98,9 @@ impl Invitation {
             .line("CSeq", format!("{cseq} INVITE"))
             .line("Contact", format!("<{contact}>"))
             .lines_named(authorization)
-            .line("Allow", ALLOW)
+            .line("Allow", ALLOW);
+        lines
+            .fold(draft, |draft, (name, value)| draft.line(name, value))
             .line("Supported", "replaces")
             .body("application/sdp", &self.sdp)
             .finish()

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::proto::sip::Message;
 use crate::standin::call::plain_sdp;
 use crate::standin::dialog::Dialog;
-use crate::standin::draft::{Draft, label};
+use crate::standin::draft::{Content, Draft, label};
 use crate::standin::error::PhoneError;
 use crate::standin::link::Peer;
 use crate::standin::ua::{Call, CallEvent, Endpoint};
@@ -50,8 +50,14 @@ impl Leg {
         invite: &Message,
         response: &Message,
     ) -> Result<(), PhoneError> {
-        let dialog = Dialog::calling(invite, response);
-        *self.call.dialog.lock() = Some(dialog.clone());
+        let mut dialog = Dialog::calling(invite, response);
+        {
+            let mut known = self.call.dialog.lock();
+            // A PRACK has counted on.
+            let used = known.as_ref().map_or(0, |early| early.cseq);
+            dialog.cseq = dialog.cseq.max(used);
+            *known = Some(dialog.clone());
+        }
         self.acknowledge(&dialog, response).await
     }
 
@@ -79,24 +85,43 @@ impl Leg {
     }
 
     pub(crate) async fn hangup(&self) -> Result<u16, PhoneError> {
-        let (hop, bye) = self.request("BYE")?;
-        let mut exchange = self.endpoint.transact(hop, bye.finish()).await?;
-        let response = exchange.last(&self.endpoint, self.patience).await?;
+        let response = self.send("BYE", Content::default()).await?;
         Ok(response.status().unwrap_or_default())
     }
 
+    /// Sends any request in the dialog and returns its final response.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        content: Content<'_>,
+    ) -> Result<Message, PhoneError> {
+        let (hop, draft) = self.request(method)?;
+        let draft = match method {
+            "BYE" | "INFO" | "PRACK" => draft,
+            // RFC 3261 §12.2.1.1 and the RFCs of the others: a target to answer to.
+            _ => draft.line("Contact", self.contact(hop)),
+        };
+        let request = content.write(draft).finish();
+        let mut exchange = self.endpoint.transact(hop, request).await?;
+        exchange.last(&self.endpoint, self.patience).await
+    }
+
+    /// Begins the early dialog of a provisional response (RFC 3261 §12.1.2).
+    pub(crate) fn begin(&self, invite: &Message, response: &Message) {
+        let mut dialog = self.call.dialog.lock();
+        if dialog.is_none() {
+            *dialog = Some(Dialog::calling(invite, response));
+        }
+    }
+
     pub(crate) async fn reinvite(&self) -> Result<u16, PhoneError> {
-        let (hop, draft) = self.request("INVITE")?;
-        let contact = self
-            .endpoint
-            .contact_uri(&self.call.user, hop.transport, "");
         let sdp = plain_sdp(self.endpoint.local_addr().ip());
-        let invite = draft
-            .line("Contact", format!("<{contact}>"))
-            .body("application/sdp", &sdp)
-            .finish();
-        let mut exchange = self.endpoint.transact(hop, invite).await?;
-        let response = exchange.last(&self.endpoint, self.patience).await?;
+        let response = self.reinvite_with(Content::sdp(&sdp)).await?;
+        Ok(response.status().unwrap_or_default())
+    }
+
+    pub(crate) async fn reinvite_with(&self, content: Content<'_>) -> Result<Message, PhoneError> {
+        let response = self.send("INVITE", content).await?;
         let status = response.status().unwrap_or_default();
         if status < 300 {
             let dialog = {
@@ -110,15 +135,21 @@ impl Leg {
                 self.acknowledge(&dialog, &response).await?;
             }
         }
-        Ok(status)
+        Ok(response)
+    }
+
+    fn contact(&self, hop: Peer) -> String {
+        let uri = self
+            .endpoint
+            .contact_uri(&self.call.user, hop.transport, "");
+        format!("<{uri}>")
     }
 
     pub(crate) async fn wait_bye(&mut self) -> Result<Message, PhoneError> {
         let event = self
             .event("the BYE", |event| matches!(event, CallEvent::Bye(_)))
             .await?;
-        let (CallEvent::Bye(bye) | CallEvent::Cancel(bye) | CallEvent::Reinvite(bye)) = event;
-        Ok(bye)
+        Ok(event.message())
     }
 
     pub(crate) async fn wait_reinvite(&mut self) -> Result<Message, PhoneError> {
@@ -127,9 +158,21 @@ impl Leg {
                 matches!(event, CallEvent::Reinvite(_))
             })
             .await?;
-        let (CallEvent::Reinvite(invite) | CallEvent::Bye(invite) | CallEvent::Cancel(invite)) =
-            event;
-        Ok(invite)
+        Ok(event.message())
+    }
+
+    /// Waits for a request of this method; it was answered with 200 as soon as it arrived.
+    pub(crate) async fn wait_request(&mut self, method: &str) -> Result<Message, PhoneError> {
+        let is_it = |event: &CallEvent| {
+            let CallEvent::Request(request) = event else {
+                return false;
+            };
+            request
+                .method()
+                .is_some_and(|this| this.as_bytes() == method.as_bytes())
+        };
+        let event = self.event(&format!("the {method}"), is_it).await?;
+        Ok(event.message())
     }
 
     /// Waits for an event; the end of the call rules out any other.
@@ -150,7 +193,7 @@ impl Leg {
             }
             let ended = match &event {
                 CallEvent::Bye(message) | CallEvent::Cancel(message) => Some(label(message)),
-                CallEvent::Reinvite(_) => None,
+                CallEvent::Reinvite(_) | CallEvent::Request(_) => None,
             };
             self.past.push_back(event);
             if let Some(instead) = ended {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::proto::Transport;
 use crate::proto::sip::{HeaderName, Message, NameAddr};
-use crate::standin::call::{IncomingCall, OutgoingCall, PATIENCE};
+use crate::standin::call::{Content, IncomingCall, OutgoingCall, PATIENCE};
 use crate::standin::draft::{Draft, header_text, text, value_texts};
 use crate::standin::error::PhoneError;
 use crate::standin::exchange::{Authorization, Login, authorize, refused};
@@ -160,8 +160,20 @@ impl Phone {
 
     /// The network changed: the old socket is gone, a new one is opened, calls and dialogs stay.
     pub async fn change_network(&mut self) -> io::Result<()> {
+        self.change_transport(self.config.transport, self.config.proxy)
+            .await
+    }
+
+    /// The same, and the gateway is reached in another way from there.
+    pub async fn change_transport(
+        &mut self,
+        transport: Transport,
+        proxy: SocketAddr,
+    ) -> io::Result<()> {
+        self.config.transport = transport;
+        self.config.proxy = proxy;
         let (link, arrivals) = Link::connect(&self.config.dial()).await?;
-        self.endpoint.move_to(link, arrivals);
+        self.endpoint.move_to(self.config.far(), link, arrivals);
         Ok(())
     }
 
@@ -192,6 +204,16 @@ impl Phone {
     /// Calls a user of the domain, or a URI. Returns when the first response is there that is no
     /// challenge (100 counts); 401 and 407 are answered in the background.
     pub async fn call(&mut self, target: &str, sdp: &str) -> Result<OutgoingCall, PhoneError> {
+        self.call_with(target, Content::sdp(sdp)).await
+    }
+
+    /// The same with header lines of one's own, `Supported` among them.
+    pub async fn call_with(
+        &mut self,
+        target: &str,
+        content: Content<'_>,
+    ) -> Result<OutgoingCall, PhoneError> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let target = self.config.target(target);
         let invitation = Invitation {
             routes: Vec::new(),
@@ -200,7 +222,8 @@ impl Phone {
             target,
             user: self.config.user.clone(),
             hop: self.config.far(),
-            sdp: sdp.to_owned(),
+            lines: content.lines.iter().map(owned).collect(),
+            sdp: content.body.to_owned(),
             login: Some(self.config.login()),
         };
         OutgoingCall::start(self.endpoint.clone(), invitation, self.config.patience).await

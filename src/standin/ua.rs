@@ -65,6 +65,8 @@ pub(crate) enum CallEvent {
     Cancel(Message),
     /// The far side offered again.
     Reinvite(Message),
+    /// The far side sent something else in the dialog: INFO, NOTIFY, PRACK, REFER, UPDATE.
+    Request(Message),
 }
 
 /// A call's name: Call-ID and our tag.
@@ -91,6 +93,18 @@ pub(crate) struct Call {
     pub(crate) invite: Option<(Peer, Message)>,
 }
 
+impl CallEvent {
+    /// Returns the message that it was.
+    pub(crate) fn message(self) -> Message {
+        match self {
+            Self::Bye(message)
+            | Self::Cancel(message)
+            | Self::Reinvite(message)
+            | Self::Request(message) => message,
+        }
+    }
+}
+
 impl Call {
     pub(crate) fn tell(&self, event: CallEvent) {
         // dropped: a full queue means that nobody has looked at this call for 64 events.
@@ -115,6 +129,8 @@ pub(crate) struct State {
 
 struct Inner {
     setup: Setup,
+    /// [`Setup::outbound`] as it is now.
+    outbound: Mutex<Option<Peer>>,
     timeline: Timeline,
     link: Mutex<Link>,
     state: Mutex<State>,
@@ -155,6 +171,7 @@ impl Endpoint {
             fresh: Some(sender),
         };
         let endpoint = Self(Arc::new(Inner {
+            outbound: Mutex::new(setup.outbound),
             setup,
             timeline,
             link: Mutex::new(link.clone()),
@@ -167,7 +184,8 @@ impl Endpoint {
     }
 
     /// Goes on over another link: the phone's network changed, the app did not notice.
-    pub(crate) fn move_to(&self, link: Link, arrivals: mpsc::Receiver<Arrived>) {
+    pub(crate) fn move_to(&self, outbound: Peer, link: Link, arrivals: mpsc::Receiver<Arrived>) {
+        *self.0.outbound.lock() = Some(outbound);
         let old = std::mem::replace(&mut *self.0.link.lock(), link.clone());
         old.close();
         self.serve(link, arrivals);
@@ -246,7 +264,7 @@ impl Endpoint {
 
     /// Returns where a request for this URI goes (RFC 3263 for addresses), else `fallback`.
     pub(crate) fn hop(&self, uri: &str, fallback: Peer) -> Peer {
-        if let Some(outbound) = self.0.setup.outbound {
+        if let Some(outbound) = *self.0.outbound.lock() {
             return outbound;
         }
         let Ok(uri) = Uri::parse(uri.as_bytes()) else {

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use crate::phone::{Model, Phone, State};
+use crate::phone::{Model, Phone, State, linphone};
 use crate::rig::asterisk::{Agent, Keeps};
 use crate::rig::handset::Handset;
+use crate::rig::push::Provider;
 use crate::rig::rouse::Setup;
 use crate::rig::stage::{Peers, SOON, Stage};
 
@@ -43,7 +44,10 @@ impl Scene {
             ..Setup::default()
         };
         let stage = Stage::with(peers, &setup).await;
-        let (agent, token) = stage.agent(Keeps::One);
+        let (agent, mut token) = stage.agent(Keeps::One);
+        if model == Model::Linphone && token.provider == Provider::Apns {
+            token.config.push = Some(linphone::two_tokens(&token.token));
+        }
         let namespace = router.map(|(_, namespace)| namespace);
         let mut phone = Phone::new(model, &token.config, namespace);
         phone.start();

@@ -37,6 +37,10 @@ pub(crate) enum Keeps {
     Path,
     /// One contact, and Asterisk lets the phones send their media to each other.
     OneDirect,
+    /// One contact, SRTP and video.
+    OneSecure,
+    /// One contact, DTMF by INFO, and session timers of 90 s that Asterisk begins.
+    OneTimed,
 }
 
 /// An agent that only one test uses.
@@ -54,7 +58,7 @@ pub(crate) struct Asterisk {
     pub(crate) address: SocketAddr,
     program: PathBuf,
     home: PathBuf,
-    used: [AtomicU16; 4],
+    used: [AtomicU16; 6],
 }
 
 /// Numbers of each kind of agent.
@@ -248,7 +252,7 @@ impl Asterisk {
             address: SocketAddr::from((loopback::address(), 5060)),
             program,
             home,
-            used: [const { AtomicU16::new(0) }; 4],
+            used: [const { AtomicU16::new(0) }; 6],
         };
         asterisk.configure();
         asterisk.boot()?;
@@ -410,6 +414,8 @@ fn sip_agents() -> String {
         (Keeps::Many, "agent"),
         (Keeps::Path, "agent"),
         (Keeps::OneDirect, "direct"),
+        (Keeps::OneSecure, "secure"),
+        (Keeps::OneTimed, "timed"),
     ]
     .iter()
     .flat_map(|(keeps, kind)| (1..=AGENTS).map(move |number| (*keeps, kind, number)))
@@ -426,6 +432,8 @@ fn pjsip_agents() -> String {
         (Keeps::Many, "agent", "many"),
         (Keeps::Path, "agent", "path"),
         (Keeps::OneDirect, "direct", "one"),
+        (Keeps::OneSecure, "secure", "one"),
+        (Keeps::OneTimed, "timed", "one"),
     ]
     .iter()
     .flat_map(|(keeps, kind, aor)| (1..=AGENTS).map(move |number| (*keeps, kind, aor, number)))

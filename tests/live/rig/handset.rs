@@ -54,8 +54,7 @@ impl Handset {
         };
         let config = PhoneConfig {
             transport,
-            ca_pem: matches!(transport, Transport::Tls | Transport::Wss)
-                .then(|| certificates().ca_pem.clone()),
+            ca_pem: Some(certificates().ca_pem.clone()),
             push: Some(push),
             instance: Some(format!("urn:uuid:00000000-0000-1000-8000-{number:012x}")),
             patience: Duration::from_secs(6),
@@ -81,6 +80,23 @@ impl Handset {
         self.sleep();
         let phone = Phone::wake(self.config.clone(), self.timeline.clone()).await?;
         self.awake.insert(phone).register().await
+    }
+
+    /// Lets the app reach Rouse in another way from its next wake on.
+    pub(crate) fn use_transport(&mut self, rouse: &Rouse, transport: Transport) {
+        self.config.transport = transport;
+        self.config.proxy = rouse.address(transport);
+    }
+
+    /// Opens another socket in the middle of whatever the app does, perhaps of another kind, and
+    /// registers over it.
+    pub(crate) async fn roam(&mut self, rouse: &Rouse, transport: Transport) {
+        self.use_transport(rouse, transport);
+        let app = self.awake.as_mut().expect("the test has woken it");
+        app.change_transport(transport, rouse.address(transport))
+            .await
+            .expect("the gateway listens there too");
+        app.register().await.expect("the phone registers");
     }
 
     /// The system takes the app's socket away; nobody is told.

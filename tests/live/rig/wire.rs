@@ -52,6 +52,12 @@ impl Wire {
         self.headers(name).first().copied().unwrap_or_default()
     }
 
+    /// Returns the body, lines ending with a line feed, without the last one's end.
+    pub(crate) fn body(&self) -> &str {
+        let body = self.text.split_once("\n\n").map(|(_, body)| body);
+        body.unwrap_or_default().trim_end()
+    }
+
     /// Returns the method in CSeq, which says what a response answers.
     pub(crate) fn answers(&self) -> &str {
         self.header("CSeq").split(' ').nth(1).unwrap_or_default()

@@ -50,6 +50,14 @@ pub(super) fn register(account: &PhoneConfig) -> String {
     format!("register sip:{user}@{domain} sip:{proxy};transport={transport}\n")
 }
 
+/// The parameters of Linphone on an iPhone: a token for calls and one for the rest, in one value.
+pub(crate) fn two_tokens(token: &str) -> String {
+    format!(
+        "pn-provider=apns;pn-prid={token}:voip&{token}:remote;\
+         pn-param=ABCDE12345.com.example.app.voip&remote"
+    )
+}
+
 fn state(line: &str) -> Option<State> {
     match line.strip_prefix("Event: LinphoneCall")? {
         "IncomingReceived" => Some(State::Ringing),

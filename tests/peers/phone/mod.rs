@@ -1,7 +1,7 @@
 //! A telephone as a process: Linphone, baresip or SIP.js.
 
 mod baresip;
-mod linphone;
+pub(crate) mod linphone;
 mod sipjs;
 
 use std::collections::VecDeque;
