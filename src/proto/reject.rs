@@ -43,6 +43,8 @@ pub enum Reject {
     UpstreamSilent,
     /// A dialog's request whose flow is gone (RFC 5626 §5.3).
     FlowFailed,
+    /// A hop between the phone and us keeps no flow (RFC 5626 §6).
+    NoOutbound,
     /// Whoever was called is unavailable: 503 is not passed on (§16.7 step 6).
     CalleeUnavailable,
     /// A Route that is not ours to follow.
@@ -92,6 +94,7 @@ impl Reject {
             | Self::TooMuchKept => (480, "Temporarily Unavailable"),
             Self::TooBrief => (423, "Interval Too Brief"),
             Self::UnsupportedPns => (555, "Push Notification Service Not Supported"),
+            Self::NoOutbound => (439, "First Hop Lacks Outbound Support"),
             Self::NoSuchTransaction => (481, "Call/Transaction Does Not Exist"),
             Self::MaxBreadth => (440, "Max-Breadth Exceeded"),
             Self::LoopDetected => (482, "Loop Detected"),
@@ -160,6 +163,7 @@ impl Reject {
             Self::NoUpstream => "no-upstream",
             Self::FlowFailed => "flow-failed",
             Self::ForeignRoute => "foreign-route",
+            Self::NoOutbound => "no-outbound",
             Self::CalleeUnavailable => "callee-unavailable",
             Self::NoSuchTransaction => "no-such-transaction",
             Self::TooManyDevices => "too-many-devices",

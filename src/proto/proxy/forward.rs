@@ -8,6 +8,7 @@ use crate::proto::proxy::response_context::{
 use crate::proto::proxy::validate::{DEFAULT_MAX_FORWARDS, LOOP_PARAM, loop_hash, max_breadth};
 use crate::proto::push::wake::Waiter;
 use crate::proto::registration::flow::{FlowToken, NO_NODE};
+use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, UpstreamContacts, contact_without_push};
 use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Edit, HeaderName, Message, Method};
@@ -236,6 +237,9 @@ impl Proxy {
         }
         for caps in relay.offer.to_upstream() {
             edit.append(HeaderName::FeatureCaps, caps);
+        }
+        if relay.is_outbound {
+            outbound::strip_require(edit, request);
         }
         if relay.mode == ContactMode::Path
             && let Some(id) = first_device(&relay.ask)

@@ -12,6 +12,7 @@ use crate::proto::proxy::response_context::{
     Branch, Change, Granted, Hold, Kind, Phase, Registration, ResponseContext, Target,
 };
 use crate::proto::registration::binding::Binding;
+use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
 use crate::proto::reject::Reject;
 use crate::proto::settings::ContactMode;
@@ -144,7 +145,7 @@ impl Proxy {
         };
         let relay = &registration.relay;
         let granted = granted(relay, response);
-        let Some(bytes) = write_success(fx, relay, response, &granted) else {
+        let Some(bytes) = write_success(fx, relay, response, flow, &granted) else {
             return;
         };
         let changes = self.changes(fx, relay, flow, &call_id, &granted);
@@ -422,6 +423,7 @@ fn write_success(
     fx: &mut Effects<'_>,
     relay: &Relay,
     response: &Message,
+    flow: Flow,
     granted: &[(BindingId, u32)],
 ) -> Option<bytes::Bytes> {
     if response.values(HeaderName::Via).nth(1).is_none() {
@@ -443,6 +445,9 @@ fn write_success(
     }
     for caps in relay.offer.to_device(longest.unwrap_or(u32::MAX)) {
         edit.append(HeaderName::FeatureCaps, caps);
+    }
+    if relay.is_outbound {
+        outbound::promise(&mut edit, flow.transport);
     }
     if relay.mode == ContactMode::Path {
         edit.remove(HeaderName::Path);

@@ -5,4 +5,5 @@ pub mod binding;
 pub mod flow;
 pub mod location;
 pub mod offer;
+pub mod outbound;
 pub mod relay;

@@ -14,6 +14,7 @@ use crate::proto::push::params::{NoPush, PushParams, is_push_param};
 use crate::proto::registration::binding::device_identity;
 use crate::proto::registration::location::Agent;
 use crate::proto::registration::offer::Offer;
+use crate::proto::registration::outbound;
 use crate::proto::reject::Reject;
 use crate::proto::settings::{ContactMode, Settings};
 use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape, unquote};
@@ -35,6 +36,8 @@ pub struct Relay {
     pub ask: Ask,
     /// The push services that are offered in return, RFC 8599 §5.6.1.
     pub offer: Offer,
+    /// Whether outbound is applied to it (RFC 5626 §6).
+    pub is_outbound: bool,
 }
 
 /// What a REGISTER asks.
@@ -116,6 +119,7 @@ impl Relay {
         if is_star && (header_expires != Some(0) || !devices.is_empty()) {
             return Err(Reject::Malformed);
         }
+        let is_outbound = outbound::applies(request, &devices, group.contact)?;
         let ask = match (is_star, devices.is_empty()) {
             (true, _) => Ask::RemoveAll,
             (false, true) => Ask::Query,
@@ -127,6 +131,7 @@ impl Relay {
             mode: group.contact,
             ask,
             offer,
+            is_outbound,
         })
     }
 
@@ -364,7 +369,9 @@ impl DeviceAsk {
             .value("+sip.instance")
             .and_then(|value| String::from_utf8(unquote(value).into_owned()).ok())
             .map(|value| value.trim_matches(['<', '>']).into());
+        // A reg-id counts the flows of an instance (RFC 5626 §4.2, §6): without one it says nothing.
         let reg_id = address.params.value("reg-id").and_then(number);
+        let reg_id = reg_id.filter(|id| instance.is_some() && (1..1 << 31).contains(id));
         let own = address
             .params
             .value("expires")
