@@ -23,6 +23,16 @@ pub enum Event {
         /// Whether it was not there before.
         is_new: bool,
     },
+    /// The upstream granted a device that can be woken less time than it asked for: unless it
+    /// registers again before, it cannot be called.
+    Shortened {
+        /// The agent.
+        aor: Box<str>,
+        /// What it asked for, seconds.
+        asked: u32,
+        /// What it got, seconds.
+        granted: u32,
+    },
     /// A device registered for another agent: it no longer rings for this one.
     ChangedHands {
         /// Which binding.

@@ -212,6 +212,8 @@ pub struct Claim {
     pub by: BindingKey,
     /// The flow it registered on: an app with several accounts has them all on one.
     pub flow: FlowId,
+    /// Whether it is known by its instance alone, which is no secret: whoever is awake keeps it.
+    pub is_by_instance: bool,
 }
 
 /// Names a binding in all the gateway.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::proto::event::{Drop, Kept, KeptEnd, KeptOutcome};
+use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
 use crate::proto::{BindingKey, Event, Flow, FlowId};
 use crate::telemetry::metrics::Metrics;
@@ -19,10 +20,12 @@ impl Metrics {
                 expires,
                 is_new,
             } => self.registered(*key, aor, flow, *expires, *is_new),
-            Event::ChangedHands { key, aor } => {
-                self.registrations.of(["changed-hands"]).inc();
-                tracing::info!(aor = %Pii(aor), wake = wake(*key), "device registered for another agent");
-            }
+            Event::Shortened {
+                aor,
+                asked,
+                granted,
+            } => self.shortened(aor, *asked, *granted),
+            Event::ChangedHands { key, aor } => self.changed_hands(*key, aor),
             Event::Unregistered { key, aor } => {
                 self.registrations.of(["left"]).inc();
                 tracing::info!(aor = %Pii(aor), wake = wake(*key), "device left");
@@ -35,11 +38,7 @@ impl Metrics {
                 self.registrations.of(["asleep"]).inc();
                 tracing::info!(aor = %Pii(aor), wake = wake(*key), "device asleep");
             }
-            Event::NoPush { aor, reason } => {
-                self.no_push.of([reason.label()]).inc();
-                let (aor, reason) = (Pii(aor), reason.label());
-                tracing::info!(%aor, reason, "device cannot be woken");
-            }
+            Event::NoPush { aor, reason } => self.cannot_wake(aor, *reason),
             Event::CallReceived {
                 call_id,
                 aor,
@@ -102,6 +101,23 @@ impl Metrics {
         } else {
             tracing::debug!(%aor, wake, %flow, transport, expires, "device registered again");
         }
+    }
+
+    fn changed_hands(&self, key: BindingKey, aor: &str) {
+        self.registrations.of(["changed-hands"]).inc();
+        tracing::info!(aor = %Pii(aor), wake = wake(key), "device registered for another agent");
+    }
+
+    fn shortened(&self, aor: &str, asked: u32, granted: u32) {
+        self.registrations.of(["shortened"]).inc();
+        let aor = Pii(aor);
+        tracing::info!(%aor, asked, granted, "upstream granted a shorter registration");
+    }
+
+    fn cannot_wake(&self, aor: &str, reason: NoPush) {
+        self.no_push.of([reason.label()]).inc();
+        let (aor, reason) = (Pii(aor), reason.label());
+        tracing::info!(%aor, reason, "device cannot be woken");
     }
 
     fn push_accepted(&self, pns: Pns, notice: &'static str, after: Duration, id: &str) {
@@ -240,7 +256,6 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
-    use crate::proto::push::params::NoPush;
     use crate::proto::{AorId, BindingId, ConnectionId, ListenerId, Transport};
 
     #[derive(Clone, Default)]
@@ -334,6 +349,11 @@ mod tests {
             Event::ChangedHands {
                 key,
                 aor: aor.clone(),
+            },
+            Event::Shortened {
+                aor: aor.clone(),
+                asked: 2_678_400,
+                granted: 86_400,
             },
             Event::Unregistered { key, aor },
         ]

@@ -13,6 +13,7 @@ mod hold;
 mod peers;
 mod random;
 mod registration;
+mod rounds;
 mod shards;
 mod wake;
 mod world;

@@ -9,7 +9,7 @@ use crate::world::{
     APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
     udp, via, with_shards,
 };
-use crate::{calls, hold, peers, registration, wake};
+use crate::{calls, hold, peers, registration, rounds, wake};
 
 /// Numbers of shards that put the scenes' agents into different ones.
 const SHARDS: [u16; 3] = [2, 4, 7];
@@ -133,6 +133,25 @@ fn registration_land_in_their_shards() {
 }
 
 #[test]
+fn rounds_land_in_their_shards() {
+    play(&[
+        rounds::a_woken_phone_that_is_challenged_gets_its_call_once_after_the_second_register,
+        rounds::a_woken_phone_with_a_stale_nonce_needs_three_rounds,
+        rounds::a_woken_phone_that_asks_too_little_asks_again,
+        rounds::a_woken_phone_that_is_challenged_here_and_answers_from_there_gets_its_call_there,
+        rounds::a_challenge_that_is_never_answered_leaves_the_call_its_time,
+        rounds::a_woken_phone_that_is_refused_ends_its_call_and_learns_of_it_when_it_comes_after_all,
+        rounds::another_device_of_the_agent_is_called_when_the_woken_one_is_refused,
+        rounds::a_device_that_leaves_is_relayed_as_a_refresh_for_the_time_that_others_stay,
+        rounds::a_device_that_asks_for_little_does_not_shorten_the_time_of_others,
+        rounds::in_device_mode_a_device_takes_only_its_own_contact_away,
+        rounds::an_app_whose_token_changed_with_its_agent_no_longer_rings_for_the_old_one,
+        rounds::a_phone_that_is_awake_is_not_taken_from_its_agent_by_its_instance_alone,
+        rounds::a_time_that_the_upstream_cuts_is_reported,
+    ]);
+}
+
+#[test]
 fn wake_land_in_their_shards() {
     play(&[
         wake::a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200,
@@ -174,6 +193,7 @@ fn no_scene_is_forgotten() {
         ("hold", include_str!("hold.rs")),
         ("peers", include_str!("peers.rs")),
         ("registration", include_str!("registration.rs")),
+        ("rounds", include_str!("rounds.rs")),
         ("wake", include_str!("wake.rs")),
     ] {
         for scene in text.split("#[test]\n").skip(1) {

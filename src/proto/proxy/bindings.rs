@@ -14,10 +14,6 @@ use crate::proto::registration::location::FlowChange;
 use crate::proto::timer::Timer;
 use crate::proto::{BindingKey, Claim, CloseReason, Event, FlowId, Output, StoreWrite};
 
-/// A datagram flow on which nothing was heard for so long has nobody behind it: keep-alives come
-/// at least twice as often (RFC 5626 §4.4.2).
-const AWAKE: Duration = Duration::from_secs(60);
-
 impl Proxy {
     pub(super) fn put_binding(
         &mut self,
@@ -77,7 +73,11 @@ impl Proxy {
             let Some(agent) = self.location.agent(key.aor) else {
                 continue;
             };
-            let flow = agent.binding(key.binding).and_then(Binding::flow);
+            let binding = agent.binding(key.binding);
+            let flow = binding.and_then(Binding::flow);
+            if claim.is_by_instance && binding.is_some_and(|binding| binding.is_awake(fx.now)) {
+                continue;
+            }
             if key.aor == claim.by.aor || flow.is_some_and(|flow| flow.id == claim.flow) {
                 continue;
             }
@@ -103,14 +103,7 @@ impl Proxy {
         }
         let due = next_due(fx, binding);
         binding.timer = Some(fx.timers.arm(due, Timer::Binding(key)));
-        let is_heard = binding
-            .last_heard
-            .is_some_and(|heard| fx.now.saturating_duration_since(heard) < AWAKE);
-        let is_awake = match binding.flow() {
-            // An open connection is an app that runs: it registers by itself.
-            Some(flow) => flow.transport.is_reliable() || is_heard,
-            None => false,
-        };
+        let is_awake = binding.is_awake(fx.now);
         let left = binding.expires.saturating_duration_since(fx.now);
         let has_token = binding
             .push

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::proto::aor::Aor;
 use crate::proto::effects::Effects;
@@ -19,7 +19,7 @@ use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Edit, HeaderName, Message};
 use crate::proto::transaction::ServerId;
 use crate::proto::{
-    AorId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
+    AorId, AppId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
 };
 
 impl Proxy {
@@ -148,6 +148,7 @@ impl Proxy {
         let Some(bytes) = write_success(fx, relay, response, flow, &granted) else {
             return;
         };
+        report_shortened(fx, relay, &granted);
         let changes = self.changes(fx, relay, flow, &call_id, &granted);
         let outstanding = changes.len();
         for change in &changes {
@@ -211,15 +212,26 @@ impl Proxy {
         }
     }
 
-    /// The claim to an app that this agent did not have before.
-    fn claim(&self, aor: AorId, binding: &Binding) -> Option<Claim> {
-        let app = binding.push.as_ref()?.wakes();
+    /// The claims to an app that this agent did not have before.
+    fn claims(&self, aor: AorId, binding: &Binding) -> SmallVec<[Claim; 2]> {
         let by = BindingKey {
             aor,
             binding: binding.id,
         };
-        let flow = binding.last_flow.id;
-        (!self.location.with_app(app).contains(&by)).then_some(Claim { app, by, flow })
+        let token = binding.push.as_ref().map(|push| push.wakes());
+        let is_new = |app: &AppId| !self.location.with_app(*app).contains(&by);
+        let claim = |app| Claim {
+            app,
+            by,
+            flow: binding.last_flow.id,
+            is_by_instance: Some(app) != token,
+        };
+        binding
+            .apps()
+            .into_iter()
+            .filter(is_new)
+            .map(claim)
+            .collect()
     }
 
     /// Makes known the devices that are there; returns them, and those that go.
@@ -234,9 +246,9 @@ impl Proxy {
         for change in changes {
             match change {
                 Change::Put { binding, .. } => {
-                    let claim = self.claim(aor.id(), &binding);
+                    let claims = self.claims(aor.id(), &binding);
                     present.push(self.put_binding(fx, aor, upstream, *binding));
-                    if let Some(claim) = claim {
+                    for claim in claims {
                         self.on_claimed(fx, claim);
                         fx.output(Output::Claim(claim));
                     }
@@ -414,6 +426,22 @@ fn granted(relay: &Relay, response: &Message) -> Vec<(BindingId, u32)> {
             .iter()
             .map(|device| (device.id, relay.granted(response, device)))
             .collect(),
+    }
+}
+
+/// Says whose time the upstream cut.
+fn report_shortened(fx: &mut Effects<'_>, relay: &Relay, granted: &[(BindingId, u32)]) {
+    let Ask::Devices(devices) = &relay.ask else {
+        return;
+    };
+    for (device, (_, granted)) in devices.iter().zip(granted) {
+        if device.push.is_ok() && *granted < device.expires {
+            fx.event(Event::Shortened {
+                aor: relay.aor.to_string().into(),
+                asked: device.expires,
+                granted: *granted,
+            });
+        }
     }
 }
 

@@ -94,8 +94,18 @@ impl PushParams {
     /// token.
     #[must_use]
     pub fn wakes(&self) -> AppId {
-        let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6561_7070, 0);
-        for part in [self.pns.label(), &*self.app, self.call_token.expose()] {
+        self.number(0, self.call_token.expose())
+    }
+
+    /// The number of the app on the phone with that instance-id, whatever its token is.
+    #[must_use]
+    pub fn installed_as(&self, instance: &str) -> AppId {
+        self.number(1, instance)
+    }
+
+    fn number(&self, kind: u64, name: &str) -> AppId {
+        let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6561_7070, kind);
+        for part in [self.pns.label(), &*self.app, name] {
             hasher.write(part.as_bytes());
             hasher.write_u8(0);
         }

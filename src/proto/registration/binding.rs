@@ -1,13 +1,18 @@
 //! A binding: one device of an agent, and how it is reached (RFC 3261 §10, RFC 5626 §6).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::proto::push::params::PushParams;
 use crate::proto::sip::NameAddr;
 use crate::proto::timer::TimerKey;
-use crate::proto::{BindingId, BindingKey, Flow};
+use crate::proto::{AppId, BindingId, BindingKey, Flow};
+
+/// A datagram flow on which nothing was heard for so long has nobody behind it: keep-alives come
+/// at least twice as often (RFC 5626 §4.4.2).
+const AWAKE: Duration = Duration::from_secs(60);
 
 /// A binding as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,11 +85,32 @@ impl Binding {
         self.is_flow_open.then_some(self.last_flow)
     }
 
+    /// Whether its app runs: it has a connection open, or something was heard from it lately.
+    #[must_use]
+    pub fn is_awake(&self, now: Instant) -> bool {
+        let is_heard = || {
+            self.last_heard
+                .is_some_and(|heard| now.saturating_duration_since(heard) < AWAKE)
+        };
+        self.flow()
+            .is_some_and(|flow| flow.transport.is_reliable() || is_heard())
+    }
+
     /// Whether it said that it refreshes by itself (`+sip.pnsreg`, RFC 8599 §8.5).
     #[must_use]
     pub fn refreshes_itself(&self) -> bool {
         NameAddr::parse(&self.contact)
             .is_ok_and(|address| address.params.get("+sip.pnsreg").is_some())
+    }
+
+    /// The app on a phone that can be pushed, by what it is known: its token, and its instance.
+    #[must_use]
+    pub fn apps(&self) -> SmallVec<[AppId; 2]> {
+        let Some(push) = &self.push else {
+            return SmallVec::new();
+        };
+        let by_instance = self.instance.as_deref().map(|name| push.installed_as(name));
+        [push.wakes()].into_iter().chain(by_instance).collect()
     }
 
     /// The URI of its Contact.

@@ -64,7 +64,7 @@ pub struct LocationService {
     users: HashMap<u32, SmallVec<[AorId; 1]>, RandomState>,
     /// Who is reached on a flow.
     flows: HashMap<FlowId, SmallVec<[BindingKey; 1]>, RandomState>,
-    /// Who has registered an app on a phone that can be pushed.
+    /// Who has registered an app on a phone that can be pushed, by its token and by its instance.
     apps: HashMap<AppId, SmallVec<[BindingKey; 1]>, RandomState>,
 }
 
@@ -166,7 +166,7 @@ impl LocationService {
             }
         });
         agent.upstream = upstream;
-        let new_app = binding.push.as_ref().map(|push| push.wakes());
+        let new_apps = binding.apps();
         let new_flow = binding.flow().map(|flow| flow.id);
         let old = match agent.bindings.iter_mut().find(|old| old.id == binding.id) {
             Some(place) => Some(std::mem::replace(place, binding)),
@@ -175,11 +175,8 @@ impl LocationService {
                 None
             }
         };
-        let old_app = old
-            .as_ref()
-            .and_then(|old| old.push.as_ref())
-            .map(|push| push.wakes());
-        self.move_app(key, old_app, new_app);
+        let old_apps = old.as_ref().map(Binding::apps).unwrap_or_default();
+        self.move_apps(key, &old_apps, &new_apps);
         let old_flow = old.as_ref().and_then(Binding::flow).map(|flow| flow.id);
         (old, self.move_flow(key, old_flow, new_flow))
     }
@@ -203,14 +200,14 @@ impl LocationService {
                 }
             }
         }
-        self.move_app(key, binding.push.as_ref().map(|push| push.wakes()), None);
+        self.move_apps(key, &binding.apps(), &[]);
         let change = self
             .move_flow(key, binding.flow().map(|flow| flow.id), None)
             .pop();
         Some((aor, binding, change))
     }
 
-    /// The bindings that a push for an app wakes.
+    /// The bindings that have an app on a phone, by its token or by its instance.
     #[must_use]
     pub fn with_app(&self, app: AppId) -> SmallVec<[BindingKey; 1]> {
         self.apps.get(&app).cloned().unwrap_or_default()
@@ -218,10 +215,12 @@ impl LocationService {
 
     /// Forgets how to wake a device.
     pub fn forget_push(&mut self, key: BindingKey) {
-        let old = self
-            .binding_mut(key)
-            .and_then(|binding| binding.push.take());
-        self.move_app(key, old.map(|push| push.wakes()), None);
+        let Some(binding) = self.binding_mut(key) else {
+            return;
+        };
+        let old = binding.apps();
+        binding.push = None;
+        self.move_apps(key, &old, &[]);
     }
 
     /// Marks the binding's flow as gone.
@@ -240,19 +239,16 @@ impl LocationService {
         (all, awake)
     }
 
-    fn move_app(&mut self, key: BindingKey, old: Option<AppId>, new: Option<AppId>) {
-        if old == new {
-            return;
+    fn move_apps(&mut self, key: BindingKey, old: &[AppId], new: &[AppId]) {
+        for app in new.iter().filter(|app| !old.contains(app)) {
+            self.apps.entry(*app).or_default().push(key);
         }
-        if let Some(new) = new {
-            self.apps.entry(new).or_default().push(key);
-        }
-        if let Some(old) = old
-            && let Some(keys) = self.apps.get_mut(&old)
-        {
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                self.apps.remove(&old);
+        for app in old.iter().filter(|app| !new.contains(app)) {
+            if let Some(keys) = self.apps.get_mut(app) {
+                keys.retain(|other| *other != key);
+                if keys.is_empty() {
+                    self.apps.remove(app);
+                }
             }
         }
     }

@@ -171,12 +171,10 @@ impl Relay {
         let mut values = SmallVec::new();
         match self.mode {
             ContactMode::Agent => {
-                // One device leaving must not take the agent's others with it.
-                let expires = if longest > 0 {
-                    longest.max(least)
-                } else {
-                    others.unwrap_or(0)
-                };
+                // Neither a device that leaves nor one that asks for less than others have may take
+                // the agent's one contact from them.
+                let own = if longest > 0 { longest.max(least) } else { 0 };
+                let expires = own.max(others.unwrap_or(0));
                 values.push(format!(
                     "<sip:{user}@{our_address};{CONTACT_PARAM}={:016x}>",
                     aor.0
