@@ -10,6 +10,7 @@
 
 mod calls;
 mod hold;
+mod pains;
 mod peers;
 mod random;
 mod registration;

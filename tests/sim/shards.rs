@@ -9,7 +9,7 @@ use crate::world::{
     APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
     udp, via, with_shards,
 };
-use crate::{calls, hold, peers, registration, rounds, wake};
+use crate::{calls, hold, pains, peers, registration, rounds, wake};
 
 /// Numbers of shards that put the scenes' agents into different ones.
 const SHARDS: [u16; 3] = [2, 4, 7];
@@ -64,6 +64,20 @@ fn hold_land_in_their_shards() {
         hold::what_another_agents_phone_waits_for_is_its_own,
         hold::another_request_waits_for_a_woken_phone_as_long_as_its_sender_does,
         hold::what_is_kept_waits_for_a_2xx_of_the_register_that_is_durable,
+    ]);
+}
+
+#[test]
+fn pains_land_in_their_shards() {
+    play(&[
+        pains::an_app_that_wakes_on_a_new_connection_with_an_equal_contact_gets_its_call_there,
+        pains::a_failure_from_where_the_phone_was_does_not_end_the_call_that_wakes_it,
+        pains::a_phone_that_sleeps_for_days_is_woken_as_long_as_its_upstream_keeps_it,
+        pains::a_month_is_kept_whole_and_what_asterisk_cuts_the_phone_is_told,
+        pains::a_token_without_its_suffix_is_pushed_and_who_cannot_be_pushed_is_told_of,
+        pains::a_push_that_fails_is_told_of,
+        pains::while_a_phone_is_woken_the_caller_hears_what_was_chosen,
+        pains::a_second_call_for_a_phone_in_a_call_is_sent_on_its_flow_and_not_pushed,
     ]);
 }
 
@@ -191,6 +205,7 @@ fn no_scene_is_forgotten() {
     for (module, text) in [
         ("calls", include_str!("calls.rs")),
         ("hold", include_str!("hold.rs")),
+        ("pains", include_str!("pains.rs")),
         ("peers", include_str!("peers.rs")),
         ("registration", include_str!("registration.rs")),
         ("rounds", include_str!("rounds.rs")),

@@ -143,6 +143,12 @@ impl Proxy {
         if status == 503 && self.fail_over(fx, context, index) {
             return;
         }
+        let begins_call = context.is_invite() && !context.is_in_dialog;
+        let branch = context.branches.get(usize::from(index));
+        if status == 408 && begins_call && branch.is_some_and(Branch::is_unheard) {
+            // Somebody between us and the device could not reach it: it has to be woken.
+            return self.on_device_lost(fx, context, index, Reject::NoAnswer);
+        }
         self.absolve(context, index);
         let branch = context.branches.get(usize::from(index));
         let late = branch

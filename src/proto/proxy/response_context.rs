@@ -275,6 +275,12 @@ impl Branch {
         matches!(self.state, BranchState::Cancelling { is_late: true, .. })
     }
 
+    /// Whether its request is out for a device that has not said a word.
+    pub(super) const fn is_unheard(&self) -> bool {
+        matches!(self.target, Target::Device(_))
+            && matches!(&self.state, BranchState::Calling(calling) if !calling.is_provisional)
+    }
+
     /// The device it is for.
     pub(super) const fn device(&self) -> Option<BindingKey> {
         match self.target {
