@@ -327,7 +327,7 @@ pub fn without_message_hold_a_message_waits_as_long_as_its_sender() {
     world.close(tcp(1));
     world.receive(pbx(), message("m1"));
     world.expect_nothing();
-    assert_eq!(world.accept_push().notice, Notice::Refresh);
+    assert_eq!(world.accept_push().notice, Notice::Wake);
     come_back(&mut world, tcp(2));
     let sent = world.expect("MESSAGE");
     world.receive(tcp(2), response(&sent, "200 OK", ""));
@@ -394,7 +394,7 @@ pub fn another_request_waits_for_a_woken_phone_as_long_as_its_sender_does() {
         let mut world = asleep();
         world.receive(pbx(), to_agent(method, "1001", "x1", ""));
         world.expect_nothing();
-        assert_eq!(world.accept_push().notice, Notice::Refresh);
+        assert_eq!(world.accept_push().notice, Notice::Wake);
         world.advance(Duration::from_secs(3));
         come_back(&mut world, tcp(2));
         let sent = world.expect(method);

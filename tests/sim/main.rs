@@ -9,6 +9,7 @@
 )]
 
 mod calls;
+mod dialogs;
 mod hold;
 mod pains;
 mod peers;

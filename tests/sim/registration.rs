@@ -8,7 +8,7 @@ use rouse::proto::{AorId, Destination, Event, Input, Transport};
 
 use crate::world::{
     APNS, Sent, TOKEN, World, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
-    settings, tcp, udp, via,
+    settings, tcp, udp, via, without_purr,
 };
 
 #[test]
@@ -421,7 +421,7 @@ pub fn by_choice_options_travel_to_a_phone_that_is_awake_and_are_answered_for_on
 fn caps(sent: &Sent) -> Vec<String> {
     let values = sent.message.values(HeaderName::FeatureCaps);
     values
-        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .map(|value| without_purr(&String::from_utf8_lossy(value)))
         .collect()
 }
 

@@ -9,7 +9,7 @@ use crate::world::{
     APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
     udp, via, with_shards,
 };
-use crate::{calls, hold, pains, peers, registration, rounds, wake};
+use crate::{calls, dialogs, hold, pains, peers, registration, rounds, wake};
 
 /// Numbers of shards that put the scenes' agents into different ones.
 const SHARDS: [u16; 3] = [2, 4, 7];
@@ -43,6 +43,29 @@ fn calls_land_in_their_shards() {
         calls::a_datagram_without_content_length_gets_one_on_its_way_to_a_stream,
         calls::anybody_may_ping_the_gateway_and_that_leaves_nothing_behind,
         calls::a_phone_that_moved_may_repeat_and_cancel_its_call_from_where_it_was,
+    ]);
+}
+
+#[test]
+fn dialogs_land_in_their_shards() {
+    play(&[
+        dialogs::every_2xx_brings_a_new_purr_for_a_phone_that_is_pushed,
+        dialogs::a_purr_reaches_the_peer_and_nothing_else_about_pushes_does,
+        dialogs::a_request_in_a_dialog_with_a_purr_wakes_the_phone_and_waits_for_it,
+        dialogs::a_phone_in_a_dialog_with_a_purr_that_is_awake_is_not_pushed,
+        dialogs::a_phone_that_does_not_come_in_time_costs_that_transaction_alone,
+        dialogs::a_push_that_fails_for_good_ends_the_wait_of_a_request_in_a_dialog,
+        dialogs::a_purr_that_is_forged_or_another_devices_pushes_nobody,
+        dialogs::a_request_in_a_dialog_never_makes_a_voip_push,
+        dialogs::a_call_is_pushed_though_a_request_in_a_dialog_woke_the_phone_already,
+        dialogs::an_invite_that_replaces_a_dialog_reaches_the_device_by_its_purr_and_passes_untouched,
+        dialogs::refer_and_replaces_pass_both_ways_untouched,
+        dialogs::bye_and_re_invite_follow_a_phone_that_moved_to_another_address_or_transport_in_the_call,
+        dialogs::a_request_in_a_dialog_whose_connection_dies_under_it_goes_out_where_the_phone_comes_back,
+        dialogs::a_bye_waits_for_a_phone_whose_registration_went_with_its_connection,
+        dialogs::an_ack_for_a_sleeping_phone_is_never_held,
+        dialogs::of_a_subscriptions_notifies_the_newest_is_delivered_and_another_subscriptions_too,
+        dialogs::a_second_call_to_a_phone_that_is_in_a_call_goes_to_it_at_once,
     ]);
 }
 
@@ -204,6 +227,7 @@ fn no_scene_is_forgotten() {
     let this = include_str!("shards.rs");
     for (module, text) in [
         ("calls", include_str!("calls.rs")),
+        ("dialogs", include_str!("dialogs.rs")),
         ("hold", include_str!("hold.rs")),
         ("pains", include_str!("pains.rs")),
         ("peers", include_str!("peers.rs")),

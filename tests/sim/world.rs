@@ -505,6 +505,14 @@ fn gateways(genesis: &Genesis) -> Vec<Gateway> {
         .collect()
 }
 
+/// A Feature-Caps value without its PURR, which is another each time.
+pub fn without_purr(caps: &str) -> String {
+    match caps.split_once(";+sip.pnspurr=\"") {
+        Some((before, _)) => before.to_owned(),
+        None => caps.to_owned(),
+    }
+}
+
 pub fn crlf(text: &str) -> String {
     text.trim_start()
         .replace("\r\n", "\n")

@@ -77,7 +77,7 @@ pub(super) fn apns(notice: &Notice, gateway: &str) -> Result<Bytes, TooLarge> {
         Notice::Cancel(_) => (Aps::alert(CANCELLED_KEY), APNS_LIMIT),
         Notice::Missed(_) => (Aps::alert(MISSED_KEY), APNS_LIMIT),
         Notice::Message(_) => (Aps::alert(MESSAGE_KEY), APNS_LIMIT),
-        Notice::Refresh => (
+        Notice::Refresh | Notice::Wake => (
             Aps {
                 content_available: 1,
                 ..Aps::default()
@@ -115,7 +115,7 @@ fn payload<'a>(notice: &'a Notice, gateway: &'a str, aps: Option<Aps>) -> Payloa
     let call = match notice {
         Notice::Call(call) | Notice::Cancel(call) | Notice::Missed(call) => Some(Call::from(call)),
         Notice::Message(message) => Some(Call::from(message)),
-        Notice::Refresh => None,
+        Notice::Refresh | Notice::Wake => None,
     };
     Payload {
         aps,

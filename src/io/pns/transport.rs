@@ -64,7 +64,7 @@ impl Urgency {
     /// How urgent a push is.
     pub(super) const fn of(notice: &Notice) -> Self {
         match notice {
-            Notice::Call(_) | Notice::Cancel(_) | Notice::Message(_) => Self::Call,
+            Notice::Call(_) | Notice::Cancel(_) | Notice::Message(_) | Notice::Wake => Self::Call,
             Notice::Missed(_) | Notice::Refresh => Self::Routine,
         }
     }

@@ -23,7 +23,7 @@ use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{Branch, BranchState, Hold, Phase, ResponseContext};
 use crate::proto::proxy::{Proxy, stamp, validate};
 use crate::proto::push::wake::Waiter;
-use crate::proto::push::{MessageNotice, Notice};
+use crate::proto::push::{MessageNotice, Notice, PushError};
 use crate::proto::reject::Reject;
 use crate::proto::settings::Limits;
 use crate::proto::sip::{HeaderName, Message, Method, Reply, unquote};
@@ -74,14 +74,25 @@ impl Shelf {
 }
 
 impl Proxy {
-    /// How a request waits for a device that sleeps.
-    pub(super) fn hold_of(&self, request: &Message, is_in_dialog: bool) -> Hold {
+    /// How a request waits for a device that sleeps. Inside a dialog it wakes the device whose PURR
+    /// it carries (RFC 8599 §6.2.3).
+    pub(super) fn hold_of(
+        &self,
+        request: &Message,
+        is_in_dialog: bool,
+        branch: Option<&Branch>,
+    ) -> Hold {
+        let device = branch.and_then(Branch::device);
+        let has_purr = || device.is_some() && self.purr_of(request) == device;
         let keeps = !self.settings.wake.message_hold.is_zero();
         match (request.method(), is_in_dialog) {
             (Some(Method::Invite), false) => Hold::Call,
             (Some(Method::Message), false) if keeps => Hold::Message,
             (Some(Method::Notify), _) if keeps => Hold::Notify(mark(request, is_in_dialog)),
-            (Some(Method::Notify), _) | (_, true) => Hold::Brief { is_pushed: false },
+            (Some(Method::Notify), false) => Hold::Brief { is_pushed: false },
+            (_, true) => Hold::Brief {
+                is_pushed: has_purr(),
+            },
             (_, false) => Hold::Brief { is_pushed: true },
         }
     }
@@ -123,10 +134,31 @@ impl Proxy {
                 let params = self.location.binding(key).and_then(|b| b.push.clone());
                 if let (true, true, Some(params)) = (is_pushed, is_first, params) {
                     let lifetime = self.hold_left(fx.now, context);
-                    self.wakes.push(fx, key, &params, Notice::Refresh, lifetime);
+                    self.wakes.push(fx, key, &params, Notice::Wake, lifetime);
                 }
             }
             Hold::Call => {}
+        }
+    }
+
+    /// A push that shows nothing failed: a request that had it sent waits no longer, unless the
+    /// service may take the next.
+    pub(super) fn on_quiet_push_failed(
+        &mut self,
+        fx: &mut Effects<'_>,
+        key: BindingKey,
+        error: &PushError,
+    ) {
+        if let PushError::Throttled { .. } | PushError::Unavailable { .. } = error {
+            return;
+        }
+        for waiter in self.wakes.waiters(key) {
+            let context = self.contexts.peek(waiter.context);
+            if context.is_some_and(|context| context.hold == Hold::Brief { is_pushed: true }) {
+                self.with_context(fx, waiter.context, |proxy, fx, context| {
+                    proxy.on_cannot_wake(fx, context, waiter.branch);
+                });
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use crate::proto::push::refresh;
 use crate::proto::push::wake::{Waiter, Wakes};
 use crate::proto::registration::flow::TokenSigner;
 use crate::proto::registration::location::LocationService;
+use crate::proto::registration::purr::Purrs;
 use crate::proto::reject::Reject;
 use crate::proto::settings::Settings;
 use crate::proto::sip::{HeaderName, Message, Method, Reply};
@@ -59,6 +60,7 @@ pub struct Proxy {
     shards: u16,
     anchor: ClockAnchor,
     signer: TokenSigner,
+    purrs: Purrs,
     upstreams: Upstreams,
     transactions: Transactions,
     location: LocationService,
@@ -110,6 +112,7 @@ impl Proxy {
             upstreams: Upstreams::new(settings.clone()),
             transactions: Transactions::new(timing, shard, limit, transaction_key),
             signer: TokenSigner::new(key),
+            purrs: Purrs::new(key),
             settings,
             shard,
             shards,

@@ -1,6 +1,7 @@
 //! Route information preprocessing (RFC 3261 §16.4): which Routes are ours, and what the token in
 //! one of them says.
 
+use crate::proto::BindingKey;
 use crate::proto::proxy::Proxy;
 use crate::proto::registration::flow::{FlowToken, TOKEN_CHARS};
 use crate::proto::reject::Reject;
@@ -59,6 +60,16 @@ impl Proxy {
             None if self.upstreams.is_own_host(host) => Err(Reject::ForeignRoute),
             None => Ok(None),
         }
+    }
+
+    /// The device whose PURR a request carries, in its Request-URI or a Route (RFC 8599 §6.2.3).
+    pub(super) fn purr_of(&self, request: &Message) -> Option<BindingKey> {
+        let of_uri = |uri: &[u8]| {
+            let uri = Uri::parse(uri).ok()?;
+            self.purrs.read(uri.params.value("pn-purr")?)
+        };
+        let in_routes = || request.routes().find_map(|route| of_uri(route.ok()?.uri));
+        of_uri(request.request_uri()?).or_else(in_routes)
     }
 
     /// Whether a Route without a token is one of our addresses: an app's outbound proxy setting.

@@ -145,7 +145,9 @@ impl Proxy {
         };
         let relay = &registration.relay;
         let granted = granted(relay, response);
-        let Some(bytes) = write_success(fx, relay, response, flow, &granted) else {
+        let purr = self.purr_for(fx, relay);
+        let purr = purr.as_deref();
+        let Some(bytes) = write_success(fx, relay, response, flow, &granted, purr) else {
             return;
         };
         report_shortened(fx, relay, &granted);
@@ -177,6 +179,20 @@ impl Proxy {
         if outstanding == 0 {
             self.grant(fx, context);
         }
+    }
+
+    /// A new PURR for the first device of a REGISTER that is pushed.
+    fn purr_for(&self, fx: &mut Effects<'_>, relay: &Relay) -> Option<String> {
+        let Ask::Devices(devices) = &relay.ask else {
+            return None;
+        };
+        let is_pushed = |device: &&DeviceAsk| device.expires > 0 && device.push.is_ok();
+        let device = devices.iter().find(is_pushed)?;
+        let key = BindingKey {
+            aor: relay.aor.id(),
+            binding: device.id,
+        };
+        Some(self.purrs.make(key, [fx.random(), fx.random()]))
     }
 
     /// The upstream refused a REGISTER for good: calls that wait for its device wait in vain (RFC
@@ -453,6 +469,7 @@ fn write_success(
     response: &Message,
     flow: Flow,
     granted: &[(BindingId, u32)],
+    purr: Option<&str>,
 ) -> Option<bytes::Bytes> {
     if response.values(HeaderName::Via).nth(1).is_none() {
         fx.event(Event::Dropped {
@@ -471,7 +488,7 @@ fn write_success(
     if let (Some(longest), Ok(Some(_))) = (longest, response.expires()) {
         edit.replace(HeaderName::Expires, longest.to_string());
     }
-    for caps in relay.offer.to_device(longest.unwrap_or(u32::MAX)) {
+    for caps in relay.offer.to_device(longest.unwrap_or(u32::MAX), purr) {
         edit.append(HeaderName::FeatureCaps, caps);
     }
     if relay.is_outbound {

@@ -65,6 +65,7 @@ impl Proxy {
                 }
             }
         };
+        let hold = self.hold_of(request, is_in_dialog, branches.first());
         let context = Box::new(ResponseContext {
             id: self.contexts.reserve(),
             server,
@@ -82,7 +83,7 @@ impl Proxy {
             own_routes: routes.own,
             strict_uri: routes.strict_uri,
             is_in_dialog,
-            hold: self.hold_of(request, is_in_dialog),
+            hold,
             kept: 0,
         });
         self.open(fx, context);
@@ -201,8 +202,8 @@ impl Proxy {
         }
     }
 
-    /// The agent, and perhaps the device, that a request names: by our token (Path), by our
-    /// parameter in the Request-URI, or by its user and domain.
+    /// The agent, and perhaps the device, that a request names: by our token (Path), by a PURR (RFC
+    /// 8599 §7), by our parameter in the Request-URI, or by its user and domain.
     pub(super) fn called_agent(
         &self,
         request: &Message,
@@ -214,6 +215,9 @@ impl Proxy {
         }
         let uri = request.request_uri().ok_or(Reject::Malformed)?;
         let uri = Uri::parse(uri).map_err(|_| Reject::Malformed)?;
+        if let Some(key) = self.purr_of(request) {
+            return Ok((key.aor, Some(key.binding)));
+        }
         if let Some(value) = uri.params.value(CONTACT_PARAM) {
             return parse_contact_param(value).ok_or(Reject::NoDevice);
         }

@@ -304,7 +304,11 @@ impl Proxy {
         let (BranchState::Waking { .. }, Some(key)) = (&branch.state, branch.device()) else {
             return;
         };
-        let reject = Reject::RegistrationRefused;
+        let reject = if context.is_in_dialog {
+            Reject::DialogAsleep
+        } else {
+            Reject::RegistrationRefused
+        };
         context.best = Some(better(context.best.take(), Best::Local(reject)));
         let status = self.settings.wake.unreachable_status;
         let reason = format!("SIP;cause={status};text=\"{}\"", reject.label());
@@ -340,6 +344,8 @@ impl Proxy {
                 });
                 if notice == "call" {
                     self.on_push_failed(fx, sent.key, &error);
+                } else if notice == Notice::Wake.label() {
+                    self.on_quiet_push_failed(fx, sent.key, &error);
                 }
             }
         }
@@ -389,7 +395,12 @@ impl Proxy {
         if branch.is_kept {
             self.end_kept(fx, context, index, KeptOutcome::Lost);
         } else if is_waiting(&branch.state) {
-            self.fail_branch(fx, context, index, Reject::PushFailed);
+            let reject = if context.is_in_dialog {
+                Reject::DialogAsleep
+            } else {
+                Reject::PushFailed
+            };
+            self.fail_branch(fx, context, index, reject);
         } else {
             self.stop_waiting(fx, context, index);
         }

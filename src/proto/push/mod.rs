@@ -135,6 +135,8 @@ pub enum Notice {
     Message(MessageNotice),
     /// Register again: your registration is about to end.
     Refresh,
+    /// Register now: a request that shows nothing waits, no longer than its sender does.
+    Wake,
 }
 
 impl Notice {
@@ -147,6 +149,7 @@ impl Notice {
             Self::Missed(_) => "missed",
             Self::Message(_) => "message",
             Self::Refresh => "refresh",
+            Self::Wake => "wake",
         }
     }
 }

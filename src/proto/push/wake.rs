@@ -109,7 +109,11 @@ impl Wakes {
         let token = match &notice {
             Notice::Call(_) => &params.call_token,
             // A VoIP push that brings no call ends the app: never the call's token for these.
-            Notice::Cancel(_) | Notice::Missed(_) | Notice::Message(_) | Notice::Refresh => {
+            Notice::Cancel(_)
+            | Notice::Missed(_)
+            | Notice::Message(_)
+            | Notice::Refresh
+            | Notice::Wake => {
                 let Some(token) = &params.alert_token else {
                     return false;
                 };

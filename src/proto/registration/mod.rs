@@ -6,4 +6,5 @@ pub mod flow;
 pub mod location;
 pub mod offer;
 pub mod outbound;
+pub mod purr;
 pub mod relay;

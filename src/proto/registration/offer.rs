@@ -101,7 +101,7 @@ impl Offer {
 
     /// The Feature-Caps of the 2xx to the device. A registration too short to be refreshed by
     /// pushes promises none.
-    pub fn to_device(&self, longest: u32) -> impl Iterator<Item = String> + '_ {
+    pub fn to_device(&self, longest: u32, purr: Option<&str>) -> impl Iterator<Item = String> + '_ {
         let pushed = if longest >= SHORTEST {
             self.pushed.as_slice()
         } else {
@@ -112,7 +112,10 @@ impl Offer {
         } else {
             String::new()
         };
-        let pushed = pushed.iter().map(move |pns| caps(*pns) + &pnsreg);
+        // RFC 8599 §6.2.1: the newest one in every 2xx.
+        let purr = purr.map_or_else(String::new, |purr| format!(";+sip.pnspurr=\"{purr}\""));
+        let more = pnsreg + &purr;
+        let pushed = pushed.iter().map(move |pns| caps(*pns) + &more);
         pushed.chain(self.listed.iter().map(|pns| caps(*pns)))
     }
 }

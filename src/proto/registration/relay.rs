@@ -519,10 +519,12 @@ pub fn contact_without_push(message: &Message) -> Option<Vec<u8>> {
     let value = message.values(HeaderName::Contact).next()?;
     let address = NameAddr::parse(value).ok()?;
     let uri = Uri::parse(address.uri).ok()?;
-    if !uri.params.iter().any(|(name, _)| is_push_param(name)) {
+    // RFC 8599 §6.1.1: whoever is in a dialog with the device has its PURR.
+    let is_private = |name: &[u8]| is_push_param(name) && !name.eq_ignore_ascii_case(b"pn-purr");
+    if !uri.params.iter().any(|(name, _)| is_private(name)) {
         return None;
     }
-    let stripped = uri.without_params(is_push_param);
+    let stripped = uri.without_params(is_private);
     let start = address.uri.as_ptr() as usize - value.as_ptr() as usize;
     let (before, rest) = value.split_at_checked(start)?;
     let after = rest.get(address.uri.len()..)?;

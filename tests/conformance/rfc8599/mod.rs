@@ -5,7 +5,7 @@ use rouse::proto::sip::HeaderName;
 
 use crate::scene::values;
 use crate::world::{
-    APNS, Sent, World, invite, ok_to_register, pbx, register, response, settings, tcp,
+    APNS, Sent, World, invite, ok_to_register, pbx, register, response, settings, tcp, without_purr,
 };
 
 mod section_13;
@@ -16,6 +16,10 @@ mod section_5_5;
 mod section_5_6_1_1;
 mod section_5_6_1_2;
 mod section_5_6_2;
+mod section_6_2_1;
+mod section_6_2_2;
+mod section_6_2_3;
+mod section_7;
 mod section_8;
 
 /// The instance of the device.
@@ -63,7 +67,15 @@ fn registered(world: &mut World, params: &str, more: &str, expires: u32) -> (Sen
 
 /// The Feature-Caps of a message.
 fn caps(sent: &Sent) -> Vec<String> {
-    values(sent, HeaderName::FeatureCaps)
+    let all = values(sent, HeaderName::FeatureCaps);
+    all.iter().map(|caps| without_purr(caps)).collect()
+}
+
+/// The PURR that a 2xx brings.
+fn purr(ok: &Sent) -> String {
+    let caps = ok.header(HeaderName::FeatureCaps);
+    let (_, after) = caps.split_once("+sip.pnspurr=\"").expect("a PURR");
+    after.trim_end_matches('"').to_owned()
 }
 
 /// The woken phone registers over another connection, and the registrar answers so.

@@ -151,7 +151,7 @@ impl Apns {
                 (voip.as_str(), "voip", "10")
             }
             Notice::Cancel(_) | Notice::Missed(_) | Notice::Message(_) => (&**app, "alert", "10"),
-            Notice::Refresh => (&**app, "background", "5"),
+            Notice::Refresh | Notice::Wake => (&**app, "background", "5"),
         };
         let mut headers = headers(topic, kind, priority, expiration);
         headers.insert(APNS_ID, uuid());

@@ -177,6 +177,7 @@ impl Fcm {
             // It waits for the phone, and shows; each one by itself.
             Notice::Message(_) => (true, None),
             Notice::Refresh => (false, None),
+            Notice::Wake => (true, None),
         };
         let envelope = Envelope {
             validate_only: false,
