@@ -12,6 +12,7 @@
 
 mod captures;
 mod compliance;
+mod pains;
 mod properties;
 mod rfc3261;
 mod rfc3326;
