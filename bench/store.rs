@@ -249,7 +249,7 @@ fn binding(number: u64) -> StoredBinding {
         push: Some(PushParams {
             pns: Pns::Apns,
             app: "com.example.app".into(),
-            team: Some("ABCDE12345".into()),
+            detail: Some("ABCDE12345".into()),
             call_token: Prid::new(token),
             alert_token: Some(Prid::new(token)),
         }),

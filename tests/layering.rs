@@ -76,7 +76,7 @@ const NOT_IN_PROTO: [&str; 12] = [
 ];
 
 /// The RFCs that we cite.
-const RFCS: [(u32, &str); 49] = [
+const RFCS: [(u32, &str); 53] = [
     (2119, "key words"),
     (2543, "SIP, the first"),
     (2617, "digest authentication"),
@@ -120,6 +120,10 @@ const RFCS: [(u32, &str); 49] = [
     (6665, "SUBSCRIBE and NOTIFY"),
     (6809, "feature capabilities"),
     (7118, "WebSocket"),
+    (8030, "Web Push"),
+    (8188, "the aes128gcm coding"),
+    (8291, "encryption for Web Push"),
+    (8292, "VAPID"),
     (8305, "happy eyeballs"),
     (8452, "AES-GCM-SIV"),
     (8599, "push"),

@@ -31,6 +31,13 @@ pub(super) fn run(arguments: &CheckArgs) -> Exit {
     };
     let mut report = Report::default();
     report.ok("config", arguments.config.config.display());
+    if let Some(web) = &config.push.webpush {
+        let key = format!(
+            "browsers subscribe with applicationServerKey {}",
+            web.public_key
+        );
+        report.ok("push.webpush", key);
+    }
     for warning in &config.warnings {
         report.warn("config", warning);
     }

@@ -75,6 +75,8 @@ pub(super) fn push_services(config: &Config, runtime: &Runtime, report: &mut Rep
     let services = PnsConfig {
         apns: config.push.apns.clone(),
         fcm: config.push.fcm.clone(),
+        webpush: config.push.webpush.clone(),
+        webhook: config.push.webhook.clone(),
         gateway_id: "rouse check".to_owned(),
     };
     let verdicts = runtime.block_on(async {

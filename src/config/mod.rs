@@ -9,10 +9,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use crate::io::pns::{ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig};
+pub use crate::io::pns::{
+    ApnsConfig, ApnsCredential, ApnsEnvironment, Content, FcmConfig, WebPushConfig, WebhookConfig,
+};
 use crate::io::store::StoreConfig;
 use crate::proto::settings::Settings;
 
+mod device;
 mod file;
 mod files;
 mod host;
@@ -45,7 +48,7 @@ pub struct Config {
     pub upstream_ca: Option<PathBuf>,
     /// `[store]`.
     pub store: StoreConfig,
-    /// `[[push.apns]]` and `[[push.fcm]]`.
+    /// `[push]`.
     pub push: PushConfig,
     /// `[admin]`, if it is there.
     pub admin: Option<AdminConfig>,
@@ -71,6 +74,10 @@ pub struct PushConfig {
     pub apns: Vec<ApnsConfig>,
     /// `[[push.fcm]]`.
     pub fcm: Vec<FcmConfig>,
+    /// `[[push.webpush]]`: one key says who we are.
+    pub webpush: Option<WebPushConfig>,
+    /// `[[push.webhook]]`.
+    pub webhook: Vec<WebhookConfig>,
 }
 
 /// `[admin]`.
@@ -167,9 +174,11 @@ fn root(root: Section<'_>, host: Host) -> Config {
     let workers = root.integer("workers", 0_u16, 0..=1_024);
     let tls = listen::tls(root.section("tls"));
     let push = push::push(root.section("push"));
+    let mut pushing = push.settings();
+    pushing.devices = device::devices(&root, &pushing);
     let config = Config {
         settings: Settings {
-            apps: push.apps(),
+            push: pushing,
             listeners: listen::listeners(root.sections("listen"), tls.server.is_some(), host),
             upstreams: upstream::upstreams(&root),
             wake: tuning::wake(root.section("wake")),

@@ -1,22 +1,46 @@
-//! `[[push.apns]]` and `[[push.fcm]]`.
+//! `[[push.apns]]`, `[[push.fcm]]`, `[[push.webpush]]`, `[[push.webhook]]`.
 
 use super::files;
 use super::mistake::Wrong;
 use super::read::{Section, Text};
 use super::tuning::secret;
-use super::{ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig, PushConfig, Secret, value};
+use super::{
+    ApnsConfig, ApnsCredential, ApnsEnvironment, Content, FcmConfig, PushConfig, Secret,
+    WebPushConfig, WebhookConfig, value,
+};
 
+use crate::io::pns::vapid_public_key;
 use crate::proto::push::Pns;
-use crate::proto::settings::PushApp;
+use crate::proto::settings::{Push, PushApp};
 
 const PRODUCTION: &str = "https://api.push.apple.com";
 const SANDBOX: &str = "https://api.sandbox.push.apple.com";
+/// The services of today's browsers: Chrome, Firefox, Safari, Edge.
+const WEB_PUSH_HOSTS: [&str; 4] = [
+    "fcm.googleapis.com",
+    "updates.push.services.mozilla.com",
+    "web.push.apple.com",
+    "*.notify.windows.com",
+];
+const VAPID_CURE: &str = "make one with: openssl genpkey -algorithm EC -pkeyopt \
+                          ec_paramgen_curve:P-256 -out certs/vapid.pem";
 const FCM: &str = "https://fcm.googleapis.com";
 
 impl PushConfig {
-    /// The apps that can be pushed, for the gateway's settings.
+    /// Who can be pushed, for the gateway's settings.
     #[must_use]
-    pub fn apps(&self) -> Vec<PushApp> {
+    pub fn settings(&self) -> Push {
+        Push {
+            apps: self.apps(),
+            vapid: self
+                .webpush
+                .as_ref()
+                .map(|entry| entry.public_key.as_str().into()),
+            ..Push::default()
+        }
+    }
+
+    fn apps(&self) -> Vec<PushApp> {
         let apns = self.apns.iter().flat_map(|entry| {
             let pns = match entry.environment {
                 ApnsEnvironment::Production => Pns::Apns,
@@ -31,7 +55,15 @@ impl PushConfig {
             pns: Pns::Fcm,
             name: entry.project.as_str().into(),
         });
-        apns.chain(fcm).collect()
+        let hosts = self.webpush.iter().flat_map(|entry| &entry.hosts);
+        let hosts = hosts.map(|host| (Pns::WebPush, host));
+        let own = self.webhook.iter().flat_map(|entry| &entry.providers);
+        let own = own.map(|provider| (Pns::Webhook, provider));
+        let others = hosts.chain(own).map(|(pns, name)| PushApp {
+            pns,
+            name: name.as_str().into(),
+        });
+        apns.chain(fcm).chain(others).collect()
     }
 }
 
@@ -50,8 +82,138 @@ pub(super) fn push(section: Section<'_>) -> PushConfig {
         }
         section.finish();
     }
+    for section in section.sections("webpush") {
+        let entry = web_push(&section);
+        if push.webpush.is_some() {
+            let cure = "keep one: a subscription belongs to one VAPID key";
+            let wrong = Wrong::new("there is more than one [[push.webpush]]", cure);
+            section.wrong(section.place(), wrong);
+        }
+        push.webpush = push.webpush.or(entry);
+        section.finish();
+    }
+    for section in section.sections("webhook") {
+        if let Some(webhook) = webhook(&section, &push.webhook) {
+            push.webhook.push(webhook);
+        }
+        section.finish();
+    }
     section.finish();
     push
+}
+
+fn web_push(section: &Section<'_>) -> Option<WebPushConfig> {
+    let key = secret(section, "key_file", "key");
+    if key.is_none() && section.text("key_file").is_none() {
+        let wrong = Wrong::new("[[push.webpush]] `key_file` is missing", VAPID_CURE);
+        section.wrong(section.place(), wrong);
+    }
+    let key = key.and_then(|(place, pem)| {
+        section.parsed(&place, |_| match vapid_public_key(&pem) {
+            Ok(public) => Ok((Secret::new(pem.clone()), public)),
+            Err(error) => Err(Wrong::new(error.to_string(), VAPID_CURE)),
+        })
+    });
+    let cure = "add subject = \"mailto:ops@example.com\": how the push services reach you";
+    let subject = section.required("subject", cure);
+    let subject = subject.and_then(|text| section.parsed(&text, value::contact_uri));
+    let mut hosts = parsed_all(section, "hosts", value::allowed_host);
+    if section.has_list("hosts") && hosts.is_empty() {
+        hosts = WEB_PUSH_HOSTS.map(str::to_owned).to_vec();
+    }
+    let private_networks = parsed_all(section, "private_networks", value::network);
+    let ca_file = ca_file(section);
+    let content = content(section);
+    let (key, public_key) = key?;
+    Some(WebPushConfig {
+        key,
+        public_key,
+        subject: subject?,
+        hosts,
+        private_networks,
+        ca_file,
+        content,
+    })
+}
+
+fn webhook(section: &Section<'_>, earlier: &[WebhookConfig]) -> Option<WebhookConfig> {
+    let name = section.required("name", "add name = \"hms\": it stands in logs");
+    let texts = section.texts("providers");
+    if texts.is_empty() {
+        let cure = "add providers = [\"hms\"]: the values of pn-provider that it serves";
+        let wrong = Wrong::new("[[push.webhook]] `providers` is missing or empty", cure);
+        section.wrong(section.place(), wrong);
+    }
+    let mut providers = Vec::new();
+    for text in texts {
+        let Some(provider) = section.parsed(&text, value::provider) else {
+            continue;
+        };
+        let holder = earlier
+            .iter()
+            .find(|other| other.providers.contains(&provider));
+        if let Some(other) = holder {
+            let what = format!("provider \"{provider}\" is \"{}\"'s already", other.name);
+            let wrong = Wrong::new(what, "remove it from one [[push.webhook]]");
+            section.wrong(&text.place, wrong);
+        }
+        providers.push(provider);
+    }
+    let url = section.required("url", "add url = \"https://push.example.com/rouse\"");
+    let url = url.and_then(|text| section.parsed(&text, value::https_url_with_path));
+    let bearer = shared_secret(section, "bearer_file", "bearer");
+    let signing = shared_secret(section, "hmac_file", "hmac");
+    let ca_file = ca_file(section);
+    let server_name = server_name(section);
+    let content = content(section);
+    Some(WebhookConfig {
+        name: name?.text,
+        providers,
+        url: url?,
+        bearer,
+        signing,
+        ca_file,
+        server_name,
+        content,
+    })
+}
+
+/// A line that both sides know, from a file or the environment.
+fn shared_secret(
+    section: &Section<'_>,
+    file_key: &'static str,
+    inline_key: &'static str,
+) -> Option<Secret<String>> {
+    let (place, text) = secret(section, file_key, inline_key)?;
+    section.parsed(&place, |_| {
+        let line = text.trim();
+        let is_line = line.len() >= 16 && line.bytes().all(|b| b.is_ascii_graphic());
+        let cure = "put one line of at least 16 characters into it: openssl rand -hex 32";
+        let wrong = || Wrong::new("the secret is too short or not one line", cure);
+        is_line
+            .then(|| Secret::new(line.to_owned()))
+            .ok_or_else(wrong)
+    })
+}
+
+fn parsed_all<T>(
+    section: &Section<'_>,
+    key: &'static str,
+    read: impl Fn(&str) -> Result<T, Wrong>,
+) -> Vec<T> {
+    let texts = section.texts(key);
+    let parsed = texts.iter().filter_map(|text| section.parsed(text, &read));
+    parsed.collect()
+}
+
+/// What a service's pushes say.
+fn content(section: &Section<'_>) -> Content {
+    let payloads = [("rouse", false), ("linphone", true)];
+    let privacies = [("full", false), ("none", true)];
+    Content {
+        for_linphone: section.choice("payload", false, &payloads),
+        hides_caller: section.choice("privacy", false, &privacies),
+    }
 }
 
 fn apns(section: &Section<'_>, earlier: &[ApnsConfig]) -> Option<ApnsConfig> {
@@ -70,6 +232,7 @@ fn apns(section: &Section<'_>, earlier: &[ApnsConfig]) -> Option<ApnsConfig> {
     let url = url(section, default);
     let ca_file = ca_file(section);
     let server_name = server_name(section);
+    let content = content(section);
     Some(ApnsConfig {
         name: name?.text,
         credential: credential?,
@@ -78,6 +241,7 @@ fn apns(section: &Section<'_>, earlier: &[ApnsConfig]) -> Option<ApnsConfig> {
         url,
         ca_file,
         server_name,
+        content,
     })
 }
 
@@ -191,12 +355,14 @@ fn fcm(section: &Section<'_>, earlier: &[FcmConfig]) -> Option<FcmConfig> {
     let url = url(section, FCM);
     let ca_file = ca_file(section);
     let server_name = server_name(section);
+    let content = content(section);
     Some(FcmConfig {
         project: project?.text,
         service_account: account?,
         url,
         ca_file,
         server_name,
+        content,
     })
 }
 

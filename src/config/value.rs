@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::mistake::Wrong;
 use crate::proto::Transport;
+use crate::proto::push::Pns;
 
 const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
@@ -193,6 +194,63 @@ pub(super) fn https_url(text: &str) -> Result<String, Wrong> {
     let authority = text.strip_prefix("https://").ok_or_else(wrong)?;
     host_port(authority.trim_end_matches('/')).map_err(|_| wrong())?;
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Reads a URL with a path.
+pub(super) fn https_url_with_path(text: &str) -> Result<String, Wrong> {
+    let cure = "write https://HOST/PATH or https://HOST:PORT/PATH, without a query";
+    let wrong = || Wrong::new(format!("\"{text}\" is no https URL"), cure);
+    let rest = text.strip_prefix("https://").ok_or_else(wrong)?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    host_port(authority).map_err(|_| wrong())?;
+    let is_path = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&b);
+    if !path.bytes().all(is_path) {
+        return Err(wrong());
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads the URI by which a push service reaches the operator (RFC 8292 §2.1).
+pub(super) fn contact_uri(text: &str) -> Result<String, Wrong> {
+    let rest = text
+        .strip_prefix("mailto:")
+        .filter(|rest| rest.contains('@'));
+    let rest = rest.or_else(|| text.strip_prefix("https://"));
+    if rest.is_some_and(|rest| rest.len() > 2 && rest.bytes().all(|b| b.is_ascii_graphic())) {
+        return Ok(text.to_owned());
+    }
+    let cure = "write mailto:ops@example.com or https://example.com/contact";
+    Err(Wrong::new(format!("\"{text}\" is no contact"), cure))
+}
+
+/// Reads a host that subscriptions may name: `HOST`, `HOST:PORT`, `*.DOMAIN`.
+pub(super) fn allowed_host(text: &str) -> Result<String, Wrong> {
+    let (wild, rest) = match text.strip_prefix("*.") {
+        Some(rest) => ("*.", rest),
+        None => ("", text),
+    };
+    let cure =
+        "write HOST, HOST:PORT or *.DOMAIN, for example \"updates.push.services.mozilla.com\"";
+    let wrong = |_| Wrong::new(format!("\"{text}\" is no host"), cure);
+    let (host, port) = host_port(rest).map_err(wrong)?;
+    let port = port.filter(|port| *port != 443);
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    Ok(format!("{wild}{host}{port}"))
+}
+
+/// Reads the name of a provider that is the operator's own.
+pub(super) fn provider(text: &str) -> Result<String, Wrong> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(is_name) {
+        let cure = "write letters, digits, dots, dashes: as phones write it in pn-provider";
+        return Err(Wrong::new(format!("\"{text}\" is no provider"), cure));
+    }
+    if Pns::of_provider(text) != Pns::Webhook {
+        let cure = "give it another name, in the phones' pn-provider too";
+        let what = format!("provider \"{text}\" is not yours: it has its own [[push.…]]");
+        return Err(Wrong::new(what, cure));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 /// Finds the word that was probably meant: at most a third of its letters are wrong, or they are

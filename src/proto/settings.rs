@@ -7,7 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::proto::Transport;
+use crate::proto::aor::Aor;
 use crate::proto::push::Pns;
+use crate::proto::push::params::{PushParams, allows_host};
 
 /// The settings of all shards.
 #[derive(Clone, Debug)]
@@ -24,8 +26,43 @@ pub struct Settings {
     pub timing: Timing,
     /// `[limits]`.
     pub limits: Limits,
-    /// The apps that can be pushed: `[[push.apns]]` and `[[push.fcm]]`.
+    /// `[push]` and `[[device]]`.
+    pub push: Push,
+}
+
+/// Who can be pushed.
+#[derive(Clone, Debug, Default)]
+pub struct Push {
+    /// The apps: of `[[push.apns]]`, `[[push.fcm]]`, `[[push.webpush]]`, `[[push.webhook]]`.
     pub apps: Vec<PushApp>,
+    /// Our public key for Web Push, as `+sip.vapid` carries it.
+    pub vapid: Option<Arc<str>>,
+    /// `[[device]]`: how devices are woken that do not say it themselves.
+    pub devices: Vec<ConfiguredDevice>,
+}
+
+/// How a device is woken whose Contact does not say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredDevice {
+    /// The agent's user name.
+    pub user: Box<str>,
+    /// The agent's domain, lower case; `None`: any.
+    pub domain: Option<Box<str>>,
+    /// Only a device with this `+sip.instance`.
+    pub instance: Option<Box<str>>,
+    /// Only a device whose User-Agent has this in it, in any case.
+    pub user_agent: Option<Box<str>>,
+    /// How.
+    pub params: PushParams,
+}
+
+impl ConfiguredDevice {
+    /// Whether it is one of this agent's.
+    #[must_use]
+    pub fn is_for(&self, aor: &Aor) -> bool {
+        let is_there = self.domain.is_none() || self.domain.as_ref() == Some(&aor.domain);
+        self.user == aor.user && is_there
+    }
 }
 
 /// An app that can be pushed.
@@ -33,11 +70,12 @@ pub struct Settings {
 pub struct PushApp {
     /// Its service.
     pub pns: Pns,
-    /// APNs: the bundle id. FCM: the project id.
+    /// APNs: the bundle id. FCM: the project id. Web Push: an allowed host, with its port if it is
+    /// not 443, `*.` for all below a domain. Webhook: a provider's name, lower case.
     pub name: Arc<str>,
 }
 
-impl Settings {
+impl Push {
     /// Whether a device of an app can be pushed. A device in APNs' sandbox can by an entry for
     /// either environment, one whose FCM project has no entry of its own by the only entry.
     #[must_use]
@@ -52,15 +90,22 @@ impl Settings {
                 let is_named = of(Pns::Fcm).any(|known| app.is_empty() || *known.name == *app);
                 is_named || of(Pns::Fcm).count() == 1
             }
+            Pns::WebPush => of(Pns::WebPush).any(|known| allows_host(&known.name, app)),
+            Pns::Webhook => of(Pns::Webhook).any(|known| *known.name == *app),
         }
     }
 
-    /// Whether a service can be reached at all.
-    #[must_use]
-    pub fn has_service(&self, pns: Pns) -> bool {
-        self.apps
-            .iter()
-            .any(|known| known.pns == pns || (pns == Pns::ApnsSandbox && known.pns == Pns::Apns))
+    /// The names of the services that can be reached, as `+sip.pns` has them.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        let is_there = |pns: Pns| {
+            self.apps
+                .iter()
+                .any(|app| app.pns == pns || (pns == Pns::ApnsSandbox && app.pns == Pns::Apns))
+        };
+        let named = Pns::NAMED.into_iter();
+        let named = named.filter_map(move |(pns, name)| is_there(pns).then_some(name));
+        let own = self.apps.iter().filter(|app| app.pns == Pns::Webhook);
+        named.chain(own.map(|app| &*app.name))
     }
 }
 

@@ -114,6 +114,8 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
     let push = PushService::new(PnsConfig {
         apns: config.push.apns.clone(),
         fcm: config.push.fcm.clone(),
+        webpush: config.push.webpush.clone(),
+        webhook: config.push.webhook.clone(),
         gateway_id: gateway_id(&config.settings),
     })?;
     let resolver = Resolver::from_system()?;

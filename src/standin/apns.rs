@@ -20,7 +20,7 @@ use rcgen::KeyPair;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::{ApnsConfig, ApnsCredential, ApnsEnvironment, Secret};
+use crate::config::{ApnsConfig, ApnsCredential, ApnsEnvironment, Content, Secret};
 use crate::io::pns::WallClock;
 use crate::standin::push::{
     AcceptedPush, Act, Authority, Desk, Outcome, Peer, Received, Reply, Running, Service, answer,
@@ -159,6 +159,7 @@ impl ApnsStandin {
             url: self.url(),
             ca_file: Some(self.write_ca(folder)?),
             server_name: None,
+            content: Content::default(),
         })
     }
 

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
-use crate::config::{FcmConfig, Secret};
+use crate::config::{Content, FcmConfig, Secret};
 use crate::io::pns::WallClock;
 use crate::standin::fcm_rules::{self, Wrong};
 use crate::standin::push::{
@@ -152,6 +152,7 @@ impl FcmStandin {
             url: self.url(),
             ca_file: Some(self.write_ca(folder)?),
             server_name: None,
+            content: Content::default(),
         })
     }
 

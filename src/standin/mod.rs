@@ -1,4 +1,5 @@
-//! Stand-ins for the far ends, over real sockets: phones, Asterisk, APNs, FCM.
+//! Stand-ins for the far ends, over real sockets: phones, Asterisk, APNs, FCM, browsers'
+//! push services, an operator's own.
 //!
 //! `rouse demo`, the live tests and the benches talk to them; `serve` never does.
 
@@ -30,3 +31,5 @@ mod recent;
 mod registrar;
 pub mod timeline;
 mod ua;
+pub mod webhook;
+pub mod webpush;

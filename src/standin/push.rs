@@ -382,7 +382,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts a service on a loopback port.
+/// Starts a service on a loopback port; one without streams speaks HTTP/1.1 alone.
 pub(super) async fn start<S: Service>(
     service: Arc<S>,
     authority: &Authority,
@@ -391,7 +391,10 @@ pub(super) async fn start<S: Service>(
 ) -> io::Result<Running> {
     let listener = TcpListener::bind(bind).await?;
     let address = listener.local_addr()?;
-    let config = authority.server_config(&["localhost", "127.0.0.1", "::1", "push.test"])?;
+    let mut config = authority.server_config(&["localhost", "127.0.0.1", "::1", "push.test"])?;
+    if max_streams == 0 {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let task = tokio::spawn(listen(listener, acceptor, service, max_streams));
     Ok(Running {

@@ -21,6 +21,7 @@ use std::sync::LazyLock;
 
 use rouse::config::{self, Config, Host, Mistakes, Source};
 use rouse::proto::Transport;
+use rouse::proto::push::Pns;
 use rouse::proto::settings::{ContactMode, HoldResponse, Qualify, TooShort, UnsupportedPns};
 
 /// A service account with an RSA key, which takes a while to make.
@@ -217,6 +218,32 @@ fn every_key_reaches_the_config() {
     assert_eq!(config.settings.limits.devices_per_agent, 4);
     assert_eq!(config.push.apns.len(), 2);
     assert_eq!(config.push.fcm[0].url, "https://127.0.0.1:8443");
+    let web = config.push.webpush.expect("[[push.webpush]]");
+    let hosts = ["push.example.net", "*.push.example.org", "127.0.0.1:8444"];
+    assert_eq!(web.hosts, hosts);
+    assert!(web.content.for_linphone && web.content.hides_caller);
+    let push = &config.settings.push;
+    assert_eq!(push.vapid.as_deref(), Some(&*web.public_key));
+    assert_eq!(web.public_key.len(), 87);
+    let services: Vec<&str> = push.services().collect();
+    let expected = ["apns", "apns.dev", "fcm", "webpush", "hms", "acme"];
+    assert_eq!(services, expected);
+    assert!(push.can_push(Pns::WebPush, "a.push.example.org"));
+    assert!(!push.can_push(Pns::WebPush, "push.example.org"));
+    assert!(!push.can_push(Pns::WebPush, "evil-push.example.net"));
+    assert!(config.push.webhook[0].signing.is_some());
+    let (one, two) = (&push.devices[0], &push.devices[1]);
+    assert_eq!(one.domain.as_deref(), Some("pbx.example.com"));
+    assert_eq!(one.params.detail.as_deref(), Some("1055"));
+    assert!(
+        one.instance
+            .as_ref()
+            .is_some_and(|text| text.starts_with("urn:uuid:"))
+    );
+    assert_eq!(
+        (two.domain.as_ref(), two.user_agent.as_deref()),
+        (None, Some("Zoiper"))
+    );
     assert!(config.admin.is_some());
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
 }
@@ -237,7 +264,12 @@ fn variables_win_over_the_file_and_add_to_it() {
 #[test]
 fn secrets_are_not_printed() {
     let text = format!("{:?}", valid("everything.toml"));
-    for secret in ["PRIVATE KEY", "0123456789abcdef", "client_email"] {
+    for secret in [
+        "PRIVATE KEY",
+        "0123456789abcdef",
+        "client_email",
+        "device-1",
+    ] {
         assert!(!text.contains(secret), "{secret} is in {text}");
     }
 }

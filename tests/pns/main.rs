@@ -12,3 +12,5 @@ mod fcm;
 mod standin;
 mod support;
 mod transport;
+mod webhook;
+mod webpush;

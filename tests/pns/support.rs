@@ -58,6 +58,7 @@ pub(crate) fn to_apns(token: &str, notice: Notice) -> PushRequest {
         target: PushTarget {
             pns: Pns::Apns,
             app: APP.into(),
+            detail: None,
             token: Prid::new(token),
         },
         notice,
@@ -104,8 +105,8 @@ impl AppleRig {
 pub(crate) fn only_apns(entry: ApnsConfig) -> PnsConfig {
     PnsConfig {
         apns: vec![entry],
-        fcm: Vec::new(),
         gateway_id: "gw-test".to_owned(),
+        ..PnsConfig::default()
     }
 }
 
@@ -154,9 +155,9 @@ impl GoogleRig {
 /// A configuration with one FCM entry.
 pub(crate) fn only_fcm(entry: FcmConfig) -> PnsConfig {
     PnsConfig {
-        apns: Vec::new(),
         fcm: vec![entry],
         gateway_id: "gw-test".to_owned(),
+        ..PnsConfig::default()
     }
 }
 

@@ -13,6 +13,7 @@ mod dialogs;
 mod hold;
 mod pains;
 mod peers;
+mod providers;
 mod random;
 mod registration;
 mod rounds;

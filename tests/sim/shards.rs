@@ -9,7 +9,7 @@ use crate::world::{
     APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
     udp, via, with_shards,
 };
-use crate::{calls, dialogs, hold, pains, peers, registration, rounds, wake};
+use crate::{calls, dialogs, hold, pains, peers, providers, registration, rounds, wake};
 
 /// Numbers of shards that put the scenes' agents into different ones.
 const SHARDS: [u16; 3] = [2, 4, 7];
@@ -189,6 +189,20 @@ fn rounds_land_in_their_shards() {
 }
 
 #[test]
+fn providers_land_in_their_shards() {
+    play(&[
+        providers::a_browser_is_told_our_key_and_the_registrar_is_not,
+        providers::an_operators_own_service_is_named_as_he_names_it,
+        providers::a_sleeping_browser_and_a_phone_of_ones_own_service_are_woken_and_told_of_the_end,
+        providers::a_subscription_elsewhere_is_plain_sip_and_the_operator_hears_why,
+        providers::a_subscription_that_is_gone_is_forgotten,
+        providers::a_phone_that_says_nothing_is_woken_as_it_was_entered,
+        providers::a_phone_that_says_something_is_believed_before_what_was_entered,
+        providers::what_was_entered_is_for_the_phone_that_it_names,
+    ]);
+}
+
+#[test]
 fn wake_land_in_their_shards() {
     play(&[
         wake::a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200,
@@ -231,6 +245,7 @@ fn no_scene_is_forgotten() {
         ("hold", include_str!("hold.rs")),
         ("pains", include_str!("pains.rs")),
         ("peers", include_str!("peers.rs")),
+        ("providers", include_str!("providers.rs")),
         ("registration", include_str!("registration.rs")),
         ("rounds", include_str!("rounds.rs")),
         ("wake", include_str!("wake.rs")),

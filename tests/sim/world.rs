@@ -123,16 +123,19 @@ pub fn settings(contact: ContactMode) -> Settings {
         register: RegisterRules::default(),
         timing: Timing::default(),
         limits: Limits::default(),
-        apps: vec![
-            PushApp {
-                pns: Pns::Apns,
-                name: "com.example.app".into(),
-            },
-            PushApp {
-                pns: Pns::Fcm,
-                name: "project".into(),
-            },
-        ],
+        push: rouse::proto::settings::Push {
+            apps: vec![
+                PushApp {
+                    pns: Pns::Apns,
+                    name: "com.example.app".into(),
+                },
+                PushApp {
+                    pns: Pns::Fcm,
+                    name: "project".into(),
+                },
+            ],
+            ..Default::default()
+        },
     }
 }
 

@@ -126,7 +126,7 @@ pub(crate) fn binding(number: u64) -> StoredBinding {
         push: Some(PushParams {
             pns: Pns::Apns,
             app: "com.example.app".into(),
-            team: Some("ABCDE12345".into()),
+            detail: Some("ABCDE12345".into()),
             call_token: Prid::new(TOKEN),
             alert_token: Some(Prid::new(TOKEN)),
         }),

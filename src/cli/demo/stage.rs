@@ -67,7 +67,7 @@ impl Stage {
         let mut config = read_config(&folder.0, transport, asterisk.address())?;
         push.configure(&mut config, &folder.0)
             .context("cannot write the push service's root certificate")?;
-        config.settings.apps = config.push.apps();
+        config.settings.push = config.push.settings();
         let gateway = crate::server::start(config)
             .await
             .context("cannot start the gateway")?;

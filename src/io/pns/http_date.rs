@@ -30,6 +30,25 @@ pub(super) fn parse(text: &str) -> Option<u64> {
     Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
+/// Writes seconds since the Unix epoch as `1994-11-06 08:49:37`, in UTC.
+pub(super) fn date_and_time(unix: u64) -> String {
+    let (days, seconds) = (unix / 86_400, unix % 86_400);
+    // A year has 365.2425 days at most, so this is the year or the one before it.
+    let mut year = 1970 + days * 10_000 / 3_652_425;
+    while days_before_year(year + 1) - days_before_year(1970) <= days {
+        year += 1;
+    }
+    let mut day = days + days_before_year(1970) - days_before_year(year);
+    let mut month = 11;
+    while days_before_month(year, month) > day {
+        month -= 1;
+    }
+    day -= days_before_month(year, month);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let (month, day) = (month + 1, day + 1);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
 /// Days from the year 1 to the first of January, in the Gregorian calendar.
 const fn days_before_year(year: u64) -> u64 {
     let past = year - 1;

@@ -2,7 +2,7 @@
 //! provider's answer into a verdict.
 //!
 //! `transport` keeps one HTTP/2 connection per provider; `delivery` is one push from the first
-//! attempt to the verdict; `apns` and `fcm` are the dialects; `payload` is what apps read.
+//! attempt to the verdict; `apns`, `fcm`, `webpush` and `webhook` are the dialects; `payload` is what apps read.
 //! Every push has its verdict within five seconds, and only so many are under way at once.
 
 use std::collections::HashMap;
@@ -18,23 +18,32 @@ use crate::io::pns::apns::token::ProviderToken;
 use crate::io::pns::fcm::Fcm;
 use crate::io::pns::fcm::oauth::OAuth;
 use crate::io::pns::origin::Roots;
-use crate::io::pns::transport::{Transport, Urgency};
+use crate::io::pns::transport::{Fault, Transport, Urgency};
+use crate::io::pns::webhook::Webhook;
+use crate::io::pns::webpush::{WebPush, WebPushError};
 use crate::proto::push::{Pns, PushAccepted, PushError, PushRequest, Reason};
 
 pub mod apns;
 mod delivery;
 mod dial;
 mod fcm;
+mod http1;
 mod http_date;
 mod origin;
 mod payload;
 mod settings;
 mod transport;
+mod webhook;
+mod webpush;
 
 pub use apns::token::BadKey;
 pub use fcm::oauth::BadServiceAccount;
 pub use origin::OriginError;
-pub use settings::{ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig};
+pub use payload::Content;
+pub use settings::{
+    ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig, WebPushConfig, WebhookConfig,
+};
+pub use webpush::vapid::{BadVapidKey, public_key as vapid_public_key};
 
 /// Pushes under way at once, per provider: 5 s at 800 pushes a second.
 const IN_FLIGHT: usize = 4096;
@@ -69,12 +78,16 @@ impl fmt::Debug for WallClock {
 }
 
 /// The push services of a gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PnsConfig {
     /// `[[push.apns]]`.
     pub apns: Vec<ApnsConfig>,
     /// `[[push.fcm]]`.
     pub fcm: Vec<FcmConfig>,
+    /// `[[push.webpush]]`.
+    pub webpush: Option<WebPushConfig>,
+    /// `[[push.webhook]]`.
+    pub webhook: Vec<WebhookConfig>,
     /// What apps know this gateway by: `gateway` in the payload.
     pub gateway_id: String,
 }
@@ -100,6 +113,11 @@ pub enum PnsSetupError {
         /// What is wrong.
         cause: BadKey,
     },
+    /// The VAPID key cannot be used.
+    #[error(
+        "push.webpush: key_file: {0}; make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+    )]
+    VapidKey(BadVapidKey),
     /// The service account cannot be used.
     #[error(
         "push.fcm {project:?}: service_account_file: {cause}; download it from \
@@ -125,6 +143,8 @@ struct Inner {
     /// Apple's sandbox for entries that name production only: same key, same topics.
     sandboxes: Vec<Lane<Apns>>,
     fcm: Vec<Lane<Fcm>>,
+    webpush: Option<Lane<WebPush>>,
+    webhook: Vec<Lane<Webhook>>,
     refused: AtomicU64,
 }
 
@@ -193,12 +213,25 @@ impl PushService {
         for entry in &config.fcm {
             fcm.push(Lane::new(fcm_client(entry, &roots, &clock)?));
         }
+        let webpush = config.webpush.as_ref();
+        let webpush = webpush.map(|entry| web_push(entry, &roots, &clock));
+        let mut webhook = Vec::new();
+        for entry in &config.webhook {
+            let built = Webhook::new(entry, &roots, clock.clone());
+            webhook.push(Lane::new(built.map_err(|cause| PnsSetupError::Origin {
+                section: "push.webhook",
+                name: entry.name.clone(),
+                cause,
+            })?));
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 gateway_id: config.gateway_id,
                 apns,
                 sandboxes,
                 fcm,
+                webpush: webpush.transpose()?,
+                webhook,
                 refused: AtomicU64::new(0),
             }),
         })
@@ -218,6 +251,19 @@ impl PushService {
                 let lane = self
                     .fcm(&target.app)
                     .ok_or_else(|| not_configured(Pns::Fcm))?;
+                let _permit = self.permit(&lane.permits)?;
+                return lane.provider.send(&request, gateway).await;
+            }
+            Pns::WebPush => {
+                let lane = self.inner.webpush.as_ref();
+                let lane = lane.ok_or_else(|| not_configured(Pns::WebPush))?;
+                let _permit = self.permit(&lane.permits)?;
+                return lane.provider.send(&request, gateway).await;
+            }
+            Pns::Webhook => {
+                let lanes = &self.inner.webhook;
+                let lane = lanes.iter().find(|lane| lane.provider.serves(&target.app));
+                let lane = lane.ok_or_else(|| not_configured(Pns::Webhook))?;
                 let _permit = self.permit(&lane.permits)?;
                 return lane.provider.send(&request, gateway).await;
             }
@@ -241,6 +287,10 @@ impl PushService {
         for lane in &self.inner.fcm {
             connects.spawn(lane.provider.warm());
         }
+        for lane in &self.inner.webhook {
+            let transport = Arc::clone(delivery::Provider::transport(&lane.provider));
+            connects.spawn(async move { drop(transport.connect(Urgency::Call).await) });
+        }
         connects.join_all().await;
     }
 
@@ -256,6 +306,18 @@ impl PushService {
             let name = format!("push.fcm {:?}", lane.provider.project());
             verdicts.push((name, lane.provider.check().await));
         }
+        for lane in &self.inner.webhook {
+            let transport = delivery::Provider::transport(&lane.provider);
+            let authority = &transport.origin().authority;
+            let verdict = match transport.connect(Urgency::Call).await {
+                Ok(()) => Ok(format!("{authority} answers; nothing was posted")),
+                Err(error) if error.fault == Fault::NotProcessed => Ok(format!(
+                    "{authority} answers, by HTTP/1.1; nothing was posted"
+                )),
+                Err(error) => Err(format!("{authority}: {error}")),
+            };
+            verdicts.push((format!("push.webhook {:?}", lane.provider.name()), verdict));
+        }
         verdicts
     }
 
@@ -266,6 +328,9 @@ impl PushService {
             refused: self.inner.refused.load(Ordering::Relaxed),
             ..PnsCounters::default()
         };
+        if let Some(lane) = &self.inner.webpush {
+            (sum.connects, sum.connect_failures) = lane.provider.counters();
+        }
         for transport in self.inner.transports() {
             let counters = &transport.counters;
             sum.connects += counters.connects.load(Ordering::Relaxed);
@@ -326,6 +391,11 @@ impl Inner {
                     .iter()
                     .map(|lane| delivery::Provider::transport(&lane.provider)),
             )
+            .chain(
+                self.webhook
+                    .iter()
+                    .map(|lane| delivery::Provider::transport(&lane.provider)),
+            )
     }
 }
 
@@ -364,6 +434,22 @@ fn provider_token(
     let token = Arc::new(token);
     tokens.insert(name, Arc::clone(&token));
     Ok(Some(token))
+}
+
+fn web_push(
+    entry: &WebPushConfig,
+    roots: &Roots,
+    clock: &WallClock,
+) -> Result<Lane<WebPush>, PnsSetupError> {
+    let built = WebPush::new(entry, roots, clock.clone());
+    built.map(Lane::new).map_err(|error| match error {
+        WebPushError::Key(cause) => PnsSetupError::VapidKey(cause),
+        WebPushError::Origin(cause) => PnsSetupError::Origin {
+            section: "push.webpush",
+            name: entry.subject.clone(),
+            cause,
+        },
+    })
 }
 
 fn fcm_client(entry: &FcmConfig, roots: &Roots, clock: &WallClock) -> Result<Fcm, PnsSetupError> {

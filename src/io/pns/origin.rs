@@ -10,7 +10,7 @@ use http::Uri;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use crate::io::pns::dial::Endpoint;
+use crate::io::pns::dial::{Endpoint, Reach};
 
 /// Why a URL or its TLS cannot be used; each text names the cure.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,7 @@ impl Origin {
         Ok(Self {
             tls,
             endpoint: Endpoint {
+                reach: Reach::Any,
                 host,
                 port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             },
@@ -161,6 +162,8 @@ pub(super) enum Protocol {
     Http1,
     /// `h2`
     Http2,
+    /// `h2`, or `http/1.1` if the peer has no better.
+    Any,
 }
 
 /// Builds the client's side of TLS; `certificate` is PEM, certificates and key in one text.
@@ -184,10 +187,12 @@ pub(super) fn client_config(
                 .map_err(|error| OriginError::ClientCertificate(error.to_string()))?
         }
     };
-    config.alpn_protocols = vec![match protocol {
-        Protocol::Http1 => b"http/1.1".to_vec(),
-        Protocol::Http2 => b"h2".to_vec(),
-    }];
+    let (h2, http1) = (b"h2".to_vec(), b"http/1.1".to_vec());
+    config.alpn_protocols = match protocol {
+        Protocol::Http1 => vec![http1],
+        Protocol::Http2 => vec![h2],
+        Protocol::Any => vec![h2, http1],
+    };
     Ok(Arc::new(config))
 }
 

@@ -8,12 +8,13 @@
 use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use rand::RngExt;
 use tokio::sync::Notify;
 
 use crate::io::pns::dial;
+use crate::io::pns::http1;
 use crate::io::pns::origin::Origin;
 use crate::proto::push::Notice;
 
@@ -49,6 +51,8 @@ pub(super) struct Profile {
     pub(super) ping: Option<Duration>,
     /// Take no new requests on a connection this old.
     pub(super) max_age: Option<Duration>,
+    /// A peer without HTTP/2 is asked by HTTP/1.1, each request on a connection of its own.
+    pub(super) http1: bool,
 }
 
 /// How urgent a request is.
@@ -81,6 +85,26 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// The connection that it came on.
     pub(super) connection: u64,
+}
+
+impl Answer {
+    /// Reads an answer to its end.
+    pub(super) async fn read(response: Response<Incoming>, connection: u64) -> Self {
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_LIMIT).collect();
+        // The status alone is a verdict: a body that breaks off, is too long or does not end only
+        // loses the provider's word.
+        let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) | Err(_) => Bytes::new(),
+        };
+        Self {
+            status: head.status,
+            headers: head.headers,
+            body,
+            connection,
+        }
+    }
 }
 
 /// What is known about a request that got no answer.
@@ -130,6 +154,8 @@ pub(super) struct Transport {
     state: Mutex<State>,
     /// Held by the one who connects.
     connecting: tokio::sync::Mutex<()>,
+    /// The peer has no HTTP/2.
+    has_http1_only: AtomicBool,
     /// A connection ended.
     ended: Arc<Notify>,
     pub(super) counters: Counters,
@@ -163,6 +189,7 @@ impl Transport {
             profile,
             state: Mutex::new(State::default()),
             connecting: tokio::sync::Mutex::new(()),
+            has_http1_only: AtomicBool::new(false),
             ended: Arc::new(Notify::new()),
             counters: Counters::default(),
         }
@@ -184,6 +211,9 @@ impl Transport {
         request: Request<Full<Bytes>>,
         urgency: Urgency,
     ) -> Result<Answer, TransportError> {
+        if self.has_http1_only.load(Ordering::Relaxed) {
+            return http1::exchange(&self.origin, &self.tls, request).await;
+        }
         let mut connection = self.connection(urgency).await?;
         let number = connection.number;
         let response = connection.sender.send_request(request);
@@ -192,20 +222,7 @@ impl Transport {
             Ok(Err(error)) => return Err(unanswered(&error, number)),
             Err(_) => return Err(failed(Fault::TimedOut, "no answer in time", Some(number))),
         };
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_LIMIT).collect();
-        // The status alone is a verdict: a body that breaks off, is too long or does not end only
-        // loses the provider's word.
-        let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) | Err(_) => Bytes::new(),
-        };
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body,
-            connection: number,
-        })
+        Ok(Answer::read(response, number).await)
     }
 
     /// Sends no new requests on this connection; those on it may finish.
@@ -275,6 +292,9 @@ impl Transport {
             state.attempts
         };
         let _turn = self.connecting.lock().await;
+        if self.has_http1_only.load(Ordering::Relaxed) {
+            return Err(failed(Fault::NotProcessed, "no HTTP/2", None));
+        }
         {
             let mut state = self.state.lock();
             if let Some(connection) = self.usable(&mut state) {
@@ -314,6 +334,10 @@ impl Transport {
                 .await
                 .map_err(|error| failed(Fault::Connect, &error.to_string(), None))?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                if self.profile.http1 {
+                    self.has_http1_only.store(true, Ordering::Relaxed);
+                    return Err(failed(Fault::NotProcessed, "no HTTP/2", None));
+                }
                 return Err(failed(Fault::Connect, "the peer does not speak h2", None));
             }
             let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -372,6 +396,8 @@ impl Transport {
                 state.current = Some(connection.clone());
                 Ok(connection)
             }
+            // Nothing is wrong with it: it is asked another way from here on.
+            Err(failure) if failure.fault == Fault::NotProcessed => Err(failure),
             Err(failure) => {
                 self.counters
                     .connect_failures
@@ -426,7 +452,7 @@ fn unanswered(error: &hyper::Error, connection: u64) -> TransportError {
     failed(fault, &chain(error), Some(connection))
 }
 
-fn failed(fault: Fault, detail: &str, connection: Option<u64>) -> TransportError {
+pub(super) fn failed(fault: Fault, detail: &str, connection: Option<u64>) -> TransportError {
     TransportError {
         fault,
         detail: detail.into(),

@@ -160,9 +160,11 @@ impl Writer {
             Pns::Apns => 0,
             Pns::ApnsSandbox => 1,
             Pns::Fcm => 2,
+            Pns::WebPush => 3,
+            Pns::Webhook => 4,
         });
         self.text(&push.app);
-        self.option(push.team.as_deref(), Self::text);
+        self.option(push.detail.as_deref(), Self::text);
         self.text(push.call_token.expose());
         self.option(push.alert_token.as_ref().map(Prid::expose), Self::text);
     }
@@ -278,10 +280,12 @@ impl<'v> Reader<'v> {
                 0 => Pns::Apns,
                 1 => Pns::ApnsSandbox,
                 2 => Pns::Fcm,
+                3 => Pns::WebPush,
+                4 => Pns::Webhook,
                 _ => return Err(DecodeError::Malformed),
             },
             app: self.text()?,
-            team: self.option(Self::text)?,
+            detail: self.option(Self::text)?,
             call_token: Prid::new(&self.text()?),
             alert_token: self.option(Self::text)?.map(|token| Prid::new(&token)),
         })
@@ -348,7 +352,7 @@ mod tests {
             push: Some(PushParams {
                 pns: Pns::ApnsSandbox,
                 app: "com.example.app".into(),
-                team: Some("ABCDE12345".into()),
+                detail: Some("ABCDE12345".into()),
                 call_token: Prid::new("aa11"),
                 alert_token: Some(Prid::new("bb22")),
             }),

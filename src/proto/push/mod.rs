@@ -20,28 +20,29 @@ pub enum Pns {
     ApnsSandbox,
     /// Google, HTTP v1.
     Fcm,
+    /// A browser's push service (RFC 8030), whichever its subscription names.
+    WebPush,
+    /// A service of the operator's own, by a name that the operator gave it.
+    Webhook,
 }
 
 impl Pns {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Apns, Self::ApnsSandbox, Self::Fcm];
+    /// Those that have one name everywhere: the value of `pn-provider` and of `+sip.pns`
+    /// (RFC 8599 §14.5).
+    pub const NAMED: [(Self, &'static str); 4] = [
+        (Self::Apns, "apns"),
+        (Self::ApnsSandbox, "apns.dev"),
+        (Self::Fcm, "fcm"),
+        (Self::WebPush, "webpush"),
+    ];
 
-    /// The value of `pn-provider` and of `+sip.pns` (RFC 8599 §14.5).
+    /// Reads a provider's name, in any case; one that is not everybody's is an operator's own.
     #[must_use]
-    pub const fn provider(self) -> &'static str {
-        match self {
-            Self::Apns => "apns",
-            Self::ApnsSandbox => "apns.dev",
-            Self::Fcm => "fcm",
-        }
-    }
-
-    /// Reads a provider's name, in any case.
-    #[must_use]
-    pub fn from_provider(name: &str) -> Option<Self> {
-        Self::ALL
+    pub fn of_provider(name: &str) -> Self {
+        Self::NAMED
             .into_iter()
-            .find(|pns| pns.provider().eq_ignore_ascii_case(name))
+            .find(|(_, known)| known.eq_ignore_ascii_case(name))
+            .map_or(Self::Webhook, |(pns, _)| pns)
     }
 
     /// Whether a call's push obliges the app to show a call, whatever has become of it since: a
@@ -50,7 +51,7 @@ impl Pns {
     pub const fn shows_calls(self) -> bool {
         match self {
             Self::Apns | Self::ApnsSandbox => true,
-            Self::Fcm => false,
+            Self::Fcm | Self::WebPush | Self::Webhook => false,
         }
     }
 
@@ -61,6 +62,8 @@ impl Pns {
             Self::Apns => "apns",
             Self::ApnsSandbox => "apns-sandbox",
             Self::Fcm => "fcm",
+            Self::WebPush => "webpush",
+            Self::Webhook => "webhook",
         }
     }
 }
@@ -95,7 +98,10 @@ pub struct PushTarget {
     /// The service.
     pub pns: Pns,
     /// APNs: the bundle id, without `.voip`. FCM: the project id, empty if the device named none.
+    /// Web Push: the host of the subscription. Webhook: the provider's name.
     pub app: Box<str>,
+    /// See [`params::PushParams::detail`].
+    pub detail: Option<Box<str>>,
     /// The token for this kind of push.
     pub token: Prid,
 }

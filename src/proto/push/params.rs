@@ -1,8 +1,9 @@
 //! The push parameters of a Contact URI (RFC 8599 §4, §14): read leniently where unambiguous.
 //!
 //! Three forms: RFC 8599's; Linphone's two tokens (`pn-param=TEAM.bundle.voip&remote;
-//! pn-prid=A:voip&B:remote`); the legacy `app-id`, `pn-type`, `pn-tok`. Every reason for "no push"
-//! has a name in [`NoPush`].
+//! pn-prid=A:voip&B:remote`); the legacy `app-id`, `pn-type`, `pn-tok`. A Web Push subscription has
+//! keys beside its endpoint, for which RFC 8599 §12 has no place: `pn-keys=P256DH.AUTH`. Every
+//! reason for "no push" has a name in [`NoPush`].
 
 use std::hash::Hasher;
 
@@ -14,8 +15,12 @@ use crate::proto::sip::{Params, unescape};
 
 /// Longest token that is taken, in characters: FCM's are around 160, APNs' 64 to 200.
 const LONGEST_TOKEN: usize = 1024;
+/// Longest endpoint of a Web Push subscription that is taken.
+const LONGEST_ENDPOINT: usize = 1536;
 /// Longest app name that is taken (a bundle id or a project id).
 const LONGEST_APP: usize = 155;
+/// A point on P-256 and 16 bytes in base64url without padding (RFC 8291 §3.1, §3.2).
+const KEY_LENGTHS: (usize, usize) = (87, 22);
 
 /// A device's push parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +28,13 @@ pub struct PushParams {
     /// The service.
     pub pns: Pns,
     /// APNs: the bundle id without team and suffix. FCM: the project id or sender id, may be empty.
+    /// Web Push: the host of the subscription, with its port if it is not 443. Webhook: the
+    /// provider's name, lower case.
     pub app: Box<str>,
-    /// APNs: the team id, if the device named it.
-    pub team: Option<Box<str>>,
-    /// The token for calls: APNs' VoIP token, FCM's only one.
+    /// APNs: the team id, if the device named it. Webhook: `pn-param` as it came.
+    pub detail: Option<Box<str>>,
+    /// The token for calls: APNs' VoIP token, FCM's and a webhook's only one; a Web Push
+    /// subscription's endpoint with its keys as the fragment.
     pub call_token: Prid,
     /// The token for everything else: APNs' remote token; FCM's only one; `None` if the device has
     /// a VoIP token alone.
@@ -51,6 +59,10 @@ pub enum NoPush {
     NoAlertToken,
     /// No provider is configured for this service and app.
     NotConfigured,
+    /// A Web Push subscription at a host that the operator has not allowed.
+    ForbiddenHost,
+    /// So many pushes have gone to this device lately that this one was left out.
+    RateLimited,
     /// A proxy nearer to the device has said that it pushes (RFC 8599 §5.6.1.1).
     NearerProxy,
     /// Its registration is too short to be kept by pushes (RFC 8599 §5.6.1.1).
@@ -69,6 +81,8 @@ impl NoPush {
             Self::BadParam => "bad-param",
             Self::NoAlertToken => "no-alert-token",
             Self::NotConfigured => "not-configured",
+            Self::ForbiddenHost => "forbidden-host",
+            Self::RateLimited => "rate-limited",
             Self::NearerProxy => "nearer-proxy",
             Self::TooShort => "too-short",
         }
@@ -138,13 +152,27 @@ impl PushParams {
         let Some(prid) = text("pn-prid") else {
             return Err(NoPush::Query);
         };
-        let param = text("pn-param");
-        match Pns::from_provider(&provider) {
-            Some(pns @ (Pns::Apns | Pns::ApnsSandbox)) => {
-                Self::read_apns(pns, param.as_deref(), &prid)
+        let (param, keys) = (text("pn-param"), text("pn-keys"));
+        let keys = keys.as_deref().or(param.as_deref());
+        match Pns::of_provider(&provider) {
+            Pns::WebPush => Self::read_web_push(&prid, keys),
+            Pns::Apns | Pns::ApnsSandbox | Pns::Fcm | Pns::Webhook => {
+                Self::of(&provider, param.as_deref(), &prid)
             }
-            Some(Pns::Fcm) => Self::read_fcm(param.as_deref().unwrap_or(""), &prid),
-            None => Err(NoPush::UnknownProvider),
+        }
+    }
+
+    /// Reads the three parts that a Contact or a configuration names; for Web Push `param` is the
+    /// keys.
+    ///
+    /// # Errors
+    /// Why they give no way to wake a device.
+    pub fn of(provider: &str, param: Option<&str>, prid: &str) -> Result<Self, NoPush> {
+        match Pns::of_provider(provider) {
+            pns @ (Pns::Apns | Pns::ApnsSandbox) => Self::read_apns(pns, param, prid),
+            Pns::Fcm => Self::read_fcm(param.unwrap_or(""), prid),
+            Pns::WebPush => Self::read_web_push(prid, param),
+            Pns::Webhook => Self::read_webhook(provider, param, prid),
         }
     }
 
@@ -195,7 +223,7 @@ impl PushParams {
         Ok(Self {
             pns,
             app,
-            team,
+            detail: team,
             call_token,
             alert_token: remote,
         })
@@ -213,11 +241,101 @@ impl PushParams {
         Ok(Self {
             pns: Pns::Fcm,
             app: app.into(),
-            team: None,
+            detail: None,
             call_token: token.clone(),
             alert_token: Some(token),
         })
     }
+
+    /// A subscription: its endpoint, and its keys if the pushes shall say anything.
+    fn read_web_push(endpoint: &str, keys: Option<&str>) -> Result<Self, NoPush> {
+        let host = endpoint_host(endpoint).ok_or(NoPush::BadToken)?;
+        let token = match keys.filter(|keys| !keys.is_empty()) {
+            None => Prid::new(endpoint),
+            Some(keys) => {
+                let keys = subscription_keys(keys).ok_or(NoPush::BadParam)?;
+                Prid::new(&format!("{endpoint}#{keys}"))
+            }
+        };
+        Ok(Self {
+            pns: Pns::WebPush,
+            app: host.into(),
+            detail: None,
+            call_token: token.clone(),
+            alert_token: Some(token),
+        })
+    }
+
+    /// What another provider takes is the operator's business; here it must only be writable.
+    fn read_webhook(provider: &str, param: Option<&str>, prid: &str) -> Result<Self, NoPush> {
+        let is_plain =
+            |text: &str| text.len() <= LONGEST_TOKEN && text.bytes().all(|b| b.is_ascii_graphic());
+        if !is_app(provider) {
+            return Err(NoPush::UnknownProvider);
+        }
+        if prid.is_empty() || !is_plain(prid) {
+            return Err(NoPush::BadToken);
+        }
+        let param = param.filter(|param| !param.is_empty());
+        if !param.is_none_or(is_plain) {
+            return Err(NoPush::BadParam);
+        }
+        let token = Prid::new(prid);
+        Ok(Self {
+            pns: Pns::Webhook,
+            app: provider.to_ascii_lowercase().into(),
+            detail: param.map(Into::into),
+            call_token: token.clone(),
+            alert_token: Some(token),
+        })
+    }
+}
+
+/// Whether a host is what an operator allowed: that host, or with `*.` all below a domain.
+#[must_use]
+pub fn allows_host(allowed: &str, host: &str) -> bool {
+    match allowed.strip_prefix('*') {
+        Some(domain) => host.len() > domain.len() && host.ends_with(domain),
+        None => allowed == host,
+    }
+}
+
+/// The host of a subscription's endpoint, lower case, with its port if it is not 443.
+fn endpoint_host(endpoint: &str) -> Option<String> {
+    let is_url = |b: u8| b.is_ascii_graphic() && !matches!(b, b'#' | b'"' | b'<' | b'>' | b'\\');
+    if endpoint.len() > LONGEST_ENDPOINT || !endpoint.bytes().all(is_url) {
+        return None;
+    }
+    let (scheme, rest) = endpoint.split_once("://")?;
+    let (authority, _) = rest.split_at(rest.find(['/', '?'])?);
+    let is_authority = |b: u8| b.is_ascii_alphanumeric() || b".-:[]".contains(&b);
+    if !scheme.eq_ignore_ascii_case("https")
+        || authority.is_empty()
+        || !authority.bytes().all(is_authority)
+    {
+        return None;
+    }
+    let authority = authority.to_ascii_lowercase();
+    Some(
+        authority
+            .strip_suffix(":443")
+            .unwrap_or(&authority)
+            .to_owned(),
+    )
+}
+
+/// `P256DH.AUTH` without padding, if that is what it is.
+fn subscription_keys(keys: &str) -> Option<String> {
+    let (public, secret) = keys.split_once('.')?;
+    let (public, secret) = (public.trim_end_matches('='), secret.trim_end_matches('='));
+    let is_key = |key: &str| {
+        key.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    // An uncompressed point begins with the byte 4.
+    let is_point = public.starts_with('B') && is_key(public);
+    ((public.len(), secret.len()) == KEY_LENGTHS && is_point && is_key(secret))
+        .then(|| format!("{public}.{secret}"))
 }
 
 /// Splits `TEAM.bundle.voip&remote` into the team and the bundle id.
@@ -272,7 +390,7 @@ mod tests {
         let one = read("pn-provider=apns;pn-param=DEF123GHIJ.com.example.app.voip;pn-prid=00aaBB")
             .unwrap();
         assert_eq!(
-            (one.pns, &*one.app, one.team.as_deref()),
+            (one.pns, &*one.app, one.detail.as_deref()),
             (Pns::Apns, "com.example.app", Some("DEF123GHIJ"))
         );
         assert_eq!(one.call_token.expose(), "00aaBB");
@@ -306,9 +424,26 @@ mod tests {
             ("transport=tcp", NoPush::Absent),
             ("pn-provider", NoPush::Query),
             ("pn-provider=apns", NoPush::Query),
+            ("pn-provider=ac%20me;pn-prid=1", NoPush::UnknownProvider),
+            ("pn-provider=hms;pn-prid=a%20b", NoPush::BadToken),
+            ("pn-provider=hms;pn-prid=a;pn-param=%00", NoPush::BadParam),
+            ("pn-provider=webpush;pn-prid=http%3A//h/p", NoPush::BadToken),
             (
-                "pn-provider=acme;pn-prid=1;pn-param=x",
-                NoPush::UnknownProvider,
+                "pn-provider=webpush;pn-prid=https%3A//u%40h/p",
+                NoPush::BadToken,
+            ),
+            (
+                "pn-provider=webpush;pn-prid=https%3A//h/p%0d%0a",
+                NoPush::BadToken,
+            ),
+            (
+                "pn-provider=webpush;pn-prid=https%3A//h/p%23a",
+                NoPush::BadToken,
+            ),
+            ("pn-provider=webpush;pn-prid=https%3A//h", NoPush::BadToken),
+            (
+                "pn-provider=webpush;pn-prid=https%3A//h/p;pn-keys=B.short",
+                NoPush::BadParam,
             ),
             ("pn-provider=apns;pn-prid=00", NoPush::BadParam),
             (
@@ -329,6 +464,40 @@ mod tests {
         }
         let long = format!("pn-provider=fcm;pn-param=p;pn-prid={}", "a".repeat(10_240));
         assert_eq!(read(&long).unwrap_err(), NoPush::BadToken);
+    }
+
+    #[test]
+    fn a_subscription_is_its_endpoint_with_or_without_keys() {
+        let endpoint = "https%3A//Push.Example.net%3A443/s/1%3Fk%3Dv";
+        let bare = read(&format!("pn-provider=webpush;pn-prid={endpoint}")).unwrap();
+        assert_eq!(
+            (bare.pns, &*bare.app, bare.call_token.expose()),
+            (
+                Pns::WebPush,
+                "push.example.net",
+                "https://Push.Example.net:443/s/1?k=v"
+            )
+        );
+        assert_eq!(bare.alert_token, Some(bare.call_token));
+        let (point, secret) = (format!("B{}", "x".repeat(86)), "s".repeat(22));
+        for name in ["pn-keys", "pn-param"] {
+            let params =
+                format!("pn-provider=webpush;pn-prid={endpoint};{name}={point}%3D.{secret}%3D%3D");
+            assert_eq!(
+                read(&params).unwrap().call_token.expose(),
+                format!("https://Push.Example.net:443/s/1?k=v#{point}.{secret}")
+            );
+        }
+    }
+
+    #[test]
+    fn any_other_provider_is_the_operators_own() {
+        let own = read("pn-provider=HMS;pn-param=1055;pn-prid=IQAAAA%2Fx").unwrap();
+        assert_eq!(
+            (own.pns, &*own.app, own.detail.as_deref()),
+            (Pns::Webhook, "hms", Some("1055"))
+        );
+        assert_eq!(own.call_token.expose(), "IQAAAA/x");
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl Wakes {
             target: PushTarget {
                 pns: params.pns,
                 app: params.app.clone(),
+                detail: params.detail.clone(),
                 token: token.clone(),
             },
             notice,

@@ -11,9 +11,10 @@ use smallvec::SmallVec;
 
 use crate::proto::aor::{Aor, CONTACT_PARAM};
 use crate::proto::push::params::{NoPush, PushParams, is_push_param};
+use crate::proto::push::refresh::SHORTEST;
 use crate::proto::registration::binding::device_identity;
 use crate::proto::registration::location::Agent;
-use crate::proto::registration::offer::Offer;
+use crate::proto::registration::offer::{Offer, configured};
 use crate::proto::registration::outbound;
 use crate::proto::reject::Reject;
 use crate::proto::settings::{ContactMode, Settings};
@@ -111,6 +112,9 @@ impl Relay {
                 Contact::Address(address) => {
                     let mut device = DeviceAsk::read(&address, header_expires, aor.id())?;
                     offer.consider(&mut device, &address, settings, is_nearer, least)?;
+                    if !is_nearer && device.expires.max(least) >= SHORTEST {
+                        configured(&mut device, &aor, request, &settings.push);
+                    }
                     devices.push(device);
                 }
             }

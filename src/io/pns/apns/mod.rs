@@ -15,7 +15,7 @@ use crate::io::pns::WallClock;
 use crate::io::pns::apns::token::ProviderToken;
 use crate::io::pns::delivery::{Authorization, Judgement, Parcel, Provider, deliver, retry_after};
 use crate::io::pns::origin::{Origin, OriginError, Protocol, Roots, client_config};
-use crate::io::pns::payload;
+use crate::io::pns::payload::{self, Content};
 use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
 use crate::io::pns::{ApnsConfig, ApnsCredential, ApnsEnvironment};
 use crate::proto::push::{Notice, PushAccepted, PushError, PushRequest, Reason};
@@ -46,6 +46,7 @@ pub(super) struct Apns {
     name: String,
     topics: Vec<String>,
     environment: ApnsEnvironment,
+    content: Content,
     /// `None`: the connection's certificate says who we are.
     token: Option<Arc<ProviderToken>>,
     transport: Arc<Transport>,
@@ -76,11 +77,13 @@ impl Apns {
         let profile = Profile {
             ping: Some(Duration::from_secs(60)),
             max_age: None,
+            http1: false,
         };
         Ok(Self {
             name: config.name.clone(),
             topics: config.topics.clone(),
             environment,
+            content: config.content,
             token,
             transport: Arc::new(Transport::new(origin, tls, profile)),
             clock,
@@ -161,7 +164,7 @@ impl Apns {
         Ok(Parcel {
             uri: Uri::try_from(format!("/3/device/{token}")).map_err(|_| refused("BadPath"))?,
             headers,
-            body: payload::apns(&push.notice, gateway)
+            body: payload::apns(&push.notice, gateway, self.content)
                 .map_err(|payload::TooLarge| refused("PayloadTooLarge; not sent"))?,
             urgency: Urgency::of(&push.notice),
         })
@@ -248,17 +251,9 @@ fn collapse_id(call_id: &str) -> HeaderValue {
 }
 
 /// A random UUID (RFC 9562 §5.4), as APNs wants it.
-fn uuid() -> HeaderValue {
+pub(super) fn uuid() -> HeaderValue {
     let random = (u128::from(rand::rng().next_u64()) << 64) | u128::from(rand::rng().next_u64());
-    let bits = random & !(0xf000 << 64) & !(0xc000 << 48) | (0x4000 << 64) | (0x8000 << 48);
-    let text = format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        bits >> 96,
-        (bits >> 80) & 0xffff,
-        (bits >> 64) & 0xffff,
-        (bits >> 48) & 0xffff,
-        bits & 0xffff_ffff_ffff
-    );
+    let text = payload::uuid(random, 4);
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 

@@ -11,12 +11,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::io::pns::FcmConfig;
+use crate::io::pns::WallClock;
 use crate::io::pns::apns::collapse_key;
 use crate::io::pns::delivery::{Authorization, Judgement, Parcel, Provider, deliver, retry_after};
 use crate::io::pns::fcm::oauth::OAuth;
 use crate::io::pns::origin::{Origin, OriginError, Protocol, Roots, client_config};
+use crate::io::pns::payload::{self, Content};
 use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
-use crate::io::pns::{WallClock, payload};
 use crate::proto::push::{Notice, PushAccepted, PushError, PushRequest, Reason};
 
 pub(super) mod oauth;
@@ -34,6 +35,7 @@ const CHECK_TOPIC: &str = "rouse-check";
 pub(super) struct Fcm {
     project: String,
     path: Uri,
+    content: Content,
     oauth: Arc<OAuth>,
     transport: Arc<Transport>,
     clock: WallClock,
@@ -90,6 +92,7 @@ impl Fcm {
         let profile = Profile {
             ping: None,
             max_age: Some(MAX_AGE),
+            http1: false,
         };
         let path = format!("/v1/projects/{}/messages:send", config.project);
         let path = Uri::try_from(path).map_err(|_| OriginError::Url {
@@ -99,6 +102,7 @@ impl Fcm {
         Ok(Self {
             project: config.project.clone(),
             path,
+            content: config.content,
             oauth: Arc::new(oauth),
             transport: Arc::new(Transport::new(origin, tls, profile)),
             clock,
@@ -163,11 +167,12 @@ impl Fcm {
                 reason: Reason::new("not a registration token; not sent"),
             });
         }
-        let data = payload::fcm(&push.notice, gateway).map_err(|payload::TooLarge| {
-            PushError::Refused {
-                reason: Reason::new("payload too large; not sent"),
-            }
-        })?;
+        let data =
+            payload::fcm(&push.notice, gateway, self.content).map_err(|payload::TooLarge| {
+                PushError::Refused {
+                    reason: Reason::new("payload too large; not sent"),
+                }
+            })?;
         let now_ms = self.clock.unix().saturating_mul(1000);
         let (is_urgent, call) = match &push.notice {
             Notice::Call(call) => (true, Some(call)),
