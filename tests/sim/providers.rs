@@ -34,9 +34,14 @@ fn with_providers() -> Settings {
     settings
 }
 
+/// The Feature-Caps values of a message, without the PURR that each grant has anew.
 fn caps(sent: &Sent) -> Vec<String> {
     let values = sent.message.values(HeaderName::FeatureCaps);
-    let text = values.map(|value| String::from_utf8_lossy(value).into_owned());
+    let text = values.map(|value| {
+        let value = String::from_utf8_lossy(value);
+        let (before, _) = value.split_once(";+sip.pnspurr=").unwrap_or((&value, ""));
+        before.to_owned()
+    });
     text.collect()
 }
 
