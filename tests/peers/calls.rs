@@ -1,6 +1,7 @@
 //! What an agent does all day, with a real telephone.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::phone::{Model, Phone, State, linphone};
 use crate::rig::asterisk::{Agent, Keeps};
@@ -129,6 +130,22 @@ pub(crate) async fn a_sleeping_phone_is_woken_and_either_side_hangs_up(model: Mo
         assert_eq!(scene.phone.calls(), 1);
     }
     assert_eq!(scene.stage.push.of(&scene.token, "call").len(), 2);
+}
+
+/// Its connection is open and looks it; nobody reads from it. The push makes the app run, and
+/// register, as apps do that a push has woken.
+pub(crate) async fn a_suspended_phone_is_pushed_and_rings_once(model: Model, peers: Peers) {
+    let mut scene = Scene::new(model, peers).await;
+    scene.phone.suspend();
+    // Nothing was heard from it for a while (`[wake] fresh`).
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    scene.stage.asterisk.call(&scene.agent, 9);
+    scene.stage.push.next(&scene.token, "call", 1).await;
+    scene.phone.resume();
+    scene.phone.register();
+    scene.answered(Ends::Asterisk).await;
+    assert_eq!(scene.phone.calls(), 1);
+    assert_eq!(scene.stage.push.of(&scene.token, "call").len(), 1);
 }
 
 pub(crate) async fn a_phone_calls_and_either_side_hangs_up(model: Model, peers: Peers) {

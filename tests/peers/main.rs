@@ -60,6 +60,7 @@ macro_rules! calls_by_websocket {
         tests!(SipJs, $asterisk, $phone:
             an_awake_phone_is_called_and_either_side_hangs_up,
             a_sleeping_phone_is_woken_and_either_side_hangs_up,
+            a_suspended_phone_is_pushed_and_rings_once,
             a_phone_calls_and_either_side_hangs_up,
             a_phone_that_rings_is_cancelled_when_the_time_is_up,
             a_phone_whose_socket_changes_in_mid_call_hears_the_end
@@ -68,6 +69,7 @@ macro_rules! calls_by_websocket {
 }
 
 mod calls;
+mod forks;
 mod nat;
 mod phone;
 #[path = "../live/rig/mod.rs"]
@@ -78,6 +80,7 @@ mod linphone {
     on_every_path!(
         Linphone: an_awake_phone_is_called_and_either_side_hangs_up,
         a_sleeping_phone_is_woken_and_either_side_hangs_up,
+        a_suspended_phone_is_pushed_and_rings_once,
         a_phone_calls_and_either_side_hangs_up,
         a_phone_that_rings_is_cancelled_when_the_time_is_up,
     );

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -95,9 +95,32 @@ impl Phone {
         }
     }
 
-    /// Makes Linphone register once more.
+    /// Stops it where it is, as a system does with an app in the background: its sockets stay open,
+    /// and it reads nothing.
+    pub(crate) fn suspend(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let running = self.running.as_ref().expect("the test has started it");
+        let sent = Command::new("kill")
+            .args([signal, &running.child.id().to_string()])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+
+    /// Makes Linphone or SIP.js register once more.
     pub(crate) fn register(&mut self) {
-        let order = linphone::register(&self.account);
+        let order = match self.model {
+            Model::Linphone => linphone::register(&self.account),
+            Model::SipJs => "register\n".to_owned(),
+            Model::Baresip => panic!("baresip registers when it likes"),
+        };
         self.order(|_| order);
     }
 
