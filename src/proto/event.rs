@@ -169,6 +169,13 @@ pub enum Event {
         /// The flow.
         flow: Option<FlowId>,
     },
+    /// A request was too large for a datagram on a path whose MTU is unknown.
+    Oversize {
+        /// What was done about it.
+        way: Oversize,
+        /// How large it was.
+        bytes: usize,
+    },
     /// Something durable could not be written.
     StoreFailed,
     /// An upstream's node has (no) address.
@@ -266,4 +273,27 @@ pub enum Drop {
     NoNextVia,
     /// A message for a flow that is gone.
     FlowGone,
+}
+
+/// How a request too large for a datagram went: the label of the counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Oversize {
+    /// To an upstream as a datagram all the same.
+    Datagram,
+    /// To a phone as a datagram: its flow is all there is.
+    Phone,
+    /// To an upstream over a connection.
+    Stream,
+}
+
+impl Oversize {
+    /// The label in metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Datagram => "datagram",
+            Self::Phone => "phone",
+            Self::Stream => "stream",
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proto::event::{Drop, Kept, KeptEnd, KeptOutcome};
+use crate::proto::event::{Drop, Kept, KeptEnd, KeptOutcome, Oversize};
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
 use crate::proto::{BindingKey, Event, Flow, FlowId};
@@ -86,6 +86,7 @@ impl Metrics {
                 tracing::debug!(reason, %flow, "request refused");
             }
             Event::Dropped { place, flow } => self.drop_of(*place, flow.as_ref()),
+            Event::Oversize { way, bytes } => self.oversize_by(*way, *bytes),
             Event::StoreFailed => tracing::warn!("a binding could not be made durable"),
             Event::NodeResolved { node, hops } => self.node_resolved(*node, *hops),
         }
@@ -101,6 +102,12 @@ impl Metrics {
         } else {
             tracing::debug!(%aor, wake, %flow, transport, expires, "device registered again");
         }
+    }
+
+    fn oversize_by(&self, way: Oversize, bytes: usize) {
+        self.oversize.of([way.label()]).inc();
+        let way = way.label();
+        tracing::debug!(way, bytes, "request too large for a datagram");
     }
 
     fn changed_hands(&self, key: BindingKey, aor: &str) {

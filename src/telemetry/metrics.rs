@@ -54,6 +54,8 @@ pub struct Metrics {
     pub(crate) registrations: CounterFamily<1>,
     /// Contacts that gave no way to wake their device.
     pub(crate) no_push: CounterFamily<1>,
+    /// Requests above 1300 bytes, by the way that they went: stream, datagram, phone (a datagram).
+    pub(crate) oversize: CounterFamily<1>,
     /// Writes to the store that somebody waited for.
     pub(crate) store_writes: CounterFamily<1>,
     /// Addresses found for upstream's nodes, by the node's number in file order.
@@ -165,6 +167,11 @@ impl Metrics {
                 "no_push",
                 ["reason"],
                 "Contacts that gave no way to wake their device.",
+            ),
+            oversize: r.counters(
+                "oversize",
+                ["way"],
+                "Requests above 1300 bytes, by the way that they went: stream, datagram, phone (a datagram).",
             ),
             store_writes: r.counters(
                 "store_writes",

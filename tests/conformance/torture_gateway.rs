@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use rouse::proto::settings::{ContactMode, Settings};
 use rouse::proto::sip::{Frame, FrameLimits, Framer, HeaderName, Message, Method};
-use rouse::proto::{Event, Flow, Input, Transport};
+use rouse::proto::{Destination, Event, Flow, Input, Transport};
 
 use crate::torture::{self, Case, Verdict};
 use crate::world::{self, Sent, World, pbx, response, tcp, udp};
@@ -203,8 +203,10 @@ fn assert_only_what_a_proxy_changes(case: &Case, from: Flow, sent: &Sent) {
 fn refuse(world: &mut World, sent: &Sent, from: Flow, name: &str) {
     let there = if from.id == pbx().id && sent.message.method() != Some(Method::Register) {
         tcp(2)
-    } else {
+    } else if sent.to == Destination::Flow(pbx().id) {
         pbx()
+    } else {
+        world::pbx_tcp()
     };
     world.receive(there, response(sent, "404 Not Found", ""));
     let sent: Vec<_> = world.sent.drain(..).collect();

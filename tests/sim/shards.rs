@@ -9,7 +9,7 @@ use crate::world::{
     APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
     udp, via, with_shards,
 };
-use crate::{calls, dialogs, hold, pains, peers, providers, registration, rounds, wake};
+use crate::{calls, dialogs, hold, oversize, pains, peers, providers, registration, rounds, wake};
 
 /// Numbers of shards that put the scenes' agents into different ones.
 const SHARDS: [u16; 3] = [2, 4, 7];
@@ -87,6 +87,19 @@ fn hold_land_in_their_shards() {
         hold::what_another_agents_phone_waits_for_is_its_own,
         hold::another_request_waits_for_a_woken_phone_as_long_as_its_sender_does,
         hold::what_is_kept_waits_for_a_2xx_of_the_register_that_is_durable,
+    ]);
+}
+
+#[test]
+fn oversize_land_in_their_shards() {
+    play(&[
+        oversize::a_request_above_1300_bytes_goes_to_the_upstream_by_tcp,
+        oversize::where_tcp_is_refused_it_goes_as_a_datagram_and_that_is_remembered,
+        oversize::a_caller_that_hangs_up_while_tcp_is_tried_gets_487_and_nobody_is_called,
+        oversize::a_large_register_goes_by_tcp_with_the_contact_that_it_has_otherwise,
+        oversize::a_large_ack_takes_the_connection_that_its_invite_had,
+        oversize::a_phone_gets_a_large_request_over_its_flow_and_that_is_counted,
+        oversize::an_upstream_over_tcp_gets_every_request_by_it,
     ]);
 }
 
@@ -243,6 +256,7 @@ fn no_scene_is_forgotten() {
         ("calls", include_str!("calls.rs")),
         ("dialogs", include_str!("dialogs.rs")),
         ("hold", include_str!("hold.rs")),
+        ("oversize", include_str!("oversize.rs")),
         ("pains", include_str!("pains.rs")),
         ("peers", include_str!("peers.rs")),
         ("providers", include_str!("providers.rs")),

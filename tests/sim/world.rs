@@ -18,6 +18,7 @@ use rouse::proto::settings::{
 use rouse::proto::shard::{Shards, bit, route};
 use rouse::proto::sip::{HeaderName, Message};
 use rouse::proto::timer::Timer;
+use rouse::proto::transaction::ClientId;
 use rouse::proto::{
     Claim, ClockAnchor, CloseReason, Command, ConnectionId, Destination, Event, Flow, FlowId,
     Input, ListenerId, Output, StoreTicket, StoreWrite, Transport,
@@ -33,6 +34,8 @@ pub struct Sent {
     pub at: Instant,
     pub to: Destination,
     pub message: Message,
+    /// Who wants to know that it could not be sent.
+    pub report: Option<ClientId>,
 }
 
 impl Sent {
@@ -148,6 +151,16 @@ pub fn pbx() -> Flow {
         listener,
         remote,
         transport: Transport::Udp,
+    }
+}
+
+/// A connection that we opened to Asterisk.
+pub fn pbx_tcp() -> Flow {
+    Flow {
+        id: FlowId::Stream(ConnectionId(900)),
+        listener: ListenerId(1),
+        remote: pbx().remote,
+        transport: Transport::Tcp,
     }
 }
 
@@ -318,14 +331,23 @@ impl World {
 
     fn act(&mut self, shard: u16, output: Output) -> Option<StoreTicket> {
         match output {
-            Output::Send { to, message, .. } => {
+            Output::Send {
+                to,
+                message,
+                report,
+            } => {
                 let message = Message::parse(message).expect("the gateway writes SIP");
                 // A 400 or 505 quotes what was wrong with the request.
                 if !matches!(message.status(), Some(400 | 505)) {
                     message.validate().expect("the gateway writes valid SIP");
                 }
                 let at = self.now;
-                self.sent.push_back(Sent { at, to, message });
+                self.sent.push_back(Sent {
+                    at,
+                    to,
+                    message,
+                    report,
+                });
             }
             Output::Ping { flow } => self.pings.push_back(flow),
             Output::Close { .. } | Output::Resolve { .. } => {}
@@ -412,6 +434,12 @@ impl World {
             self.drain();
         }
         self.now = end;
+    }
+
+    /// A message could not be sent.
+    pub fn fail(&mut self, sent: &Sent) {
+        let transaction = sent.report.expect("somebody wants to know");
+        self.input(Input::SendFailed { transaction });
     }
 
     pub fn close(&mut self, flow: Flow) {

@@ -2,6 +2,7 @@
 
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
+use crate::proto::proxy::oversize::Sized;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Calling, Kind, Leg, Registration, ResponseContext, Target,
 };
@@ -31,6 +32,11 @@ impl Proxy {
             self.finish_branch(fx, context, index);
             return;
         };
+        let Sized {
+            message,
+            leg,
+            datagram,
+        } = self.by_size(fx, message, leg, &branch, &context.request);
         self.clients.insert(
             client,
             Waiter {
@@ -46,6 +52,7 @@ impl Proxy {
             branch.state = BranchState::Calling(Calling {
                 client,
                 leg: leg.clone(),
+                datagram,
                 is_provisional: false,
                 timer_c,
                 grace: None,

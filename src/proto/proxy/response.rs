@@ -108,7 +108,7 @@ impl Proxy {
         response: &Message,
     ) {
         let status = response.status().unwrap_or(100);
-        self.absolve(context, index);
+        self.absolve(fx, context, index);
         self.stop_waiting(fx, context, index);
         let timer_c = self.settings.timing.timer_c;
         let id = context.id;
@@ -149,7 +149,7 @@ impl Proxy {
             // Somebody between us and the device could not reach it: it has to be woken.
             return self.on_device_lost(fx, context, index, Reject::NoAnswer);
         }
-        self.absolve(context, index);
+        self.absolve(fx, context, index);
         let branch = context.branches.get(usize::from(index));
         let late = branch
             .filter(|branch| branch.is_late())
@@ -273,6 +273,9 @@ impl Proxy {
             Target::Device(_) if !is_cancelling => self.on_device_lost(fx, context, index, reject),
             Target::Device(_) => self.fail_branch(fx, context, index, reject),
             Target::Upstream { .. } => {
+                if !is_cancelling && !is_timeout && self.fall_back(fx, context, index) {
+                    return;
+                }
                 if is_cancelling || !self.fail_over(fx, context, index) {
                     self.fail_branch(fx, context, index, reject);
                 }
@@ -335,7 +338,8 @@ impl Proxy {
     }
 
     /// An upstream's node answered: it is well.
-    fn absolve(&mut self, context: &ResponseContext, index: u16) {
+    fn absolve(&mut self, fx: &Effects<'_>, context: &mut ResponseContext, index: u16) {
+        self.on_stream_answered(fx, context, index);
         let branch = context.branches.get(usize::from(index));
         if let Some(Target::Upstream { hops, next }) = branch.map(|branch| &branch.target)
             && let Some(hop) = next.checked_sub(1).and_then(|tried| hops.get(tried))

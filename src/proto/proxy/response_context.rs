@@ -191,6 +191,8 @@ pub(super) struct Late {
 pub(super) struct Calling {
     pub(super) client: ClientId,
     pub(super) leg: Leg,
+    /// The leg to take if this one, chosen for the request's size, cannot be had.
+    pub(super) datagram: Option<Box<Leg>>,
     /// A 1xx came.
     pub(super) is_provisional: bool,
     /// Timer C (RFC 3261 §16.6 step 11).

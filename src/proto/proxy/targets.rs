@@ -401,14 +401,20 @@ impl Proxy {
             Some(Ok(Target::Upstream { hops, .. })) => hops.first().map(Leg::upstream),
             Some(Err(_)) | None => None,
         };
-        let Some(leg) = leg else {
+        let Some(mut leg) = leg else {
             fx.event(Event::Dropped {
                 place: Drop::StrayAck,
                 flow: Some(flow.id),
             });
             return;
         };
-        if let Some(message) = self.write_ack(request, &flow, routes, &leg) {
+        let mut message = self.write_ack(request, &flow, routes, &leg);
+        let bytes = message.as_ref().map_or(0, bytes::Bytes::len);
+        if let Some(stream) = self.acks_by_stream(&leg, bytes) {
+            message = self.write_ack(request, &flow, routes, &stream);
+            leg = stream;
+        }
+        if let Some(message) = message {
             fx.output(Output::Send {
                 to: leg.to,
                 message,

@@ -1,9 +1,12 @@
 //! Upstream groups as one shard sees them: which serves a domain, whom it trusts, and where its
 //! nodes are after DNS (RFC 3263).
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use ahash::RandomState;
 
 use crate::proto::effects::Effects;
 use crate::proto::settings::{Listener, Node, Settings};
@@ -15,6 +18,11 @@ use crate::proto::{Destination, Event, FlowId, Hop, ListenerId, Output, Transpor
 const PENALTY: Duration = Duration::from_secs(30);
 /// How soon a failed resolution is tried again.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long a connection that was refused is not tried again for a large request.
+const REFUSED: Duration = Duration::from_secs(600);
+/// How many addresses are remembered so: nodes, and what their domains' Contacts name.
+const STREAMS: usize = 1024;
 
 /// Where a request toward an upstream goes, and the listener that stands for us there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +42,9 @@ pub(super) struct UpstreamHop {
 pub(super) struct Upstreams {
     settings: Arc<Settings>,
     nodes: Vec<NodeState>,
+    /// Addresses reached by datagrams where a connection was tried for a large request; `None`: it
+    /// was had, else until when it is not tried again.
+    streams: HashMap<SocketAddr, Option<Instant>, RandomState>,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +65,11 @@ impl Upstreams {
         let nodes = std::iter::repeat_with(NodeState::default)
             .take(count)
             .collect();
-        Self { settings, nodes }
+        Self {
+            settings,
+            nodes,
+            streams: HashMap::default(),
+        }
     }
 
     /// Finds the addresses of all nodes: literal ones at once, names through DNS.
@@ -219,7 +234,7 @@ impl Upstreams {
         &self,
         node: u16,
         transport: Transport,
-        address: std::net::SocketAddr,
+        address: SocketAddr,
     ) -> bool {
         self.nodes.get(usize::from(node)).is_some_and(|state| {
             state
@@ -248,6 +263,39 @@ impl Upstreams {
             transport: hop.transport,
             listener,
         })
+    }
+
+    /// The way over a connection to an address that is reached by datagrams.
+    #[must_use]
+    pub(super) fn stream(&self, node: u16, address: SocketAddr) -> Option<UpstreamHop> {
+        let hop = Hop {
+            transport: Transport::Tcp,
+            address,
+            server_name: None,
+        };
+        self.upstream_hop(node, &hop)
+    }
+
+    /// Whether a connection to an address was refused lately.
+    #[must_use]
+    pub(super) fn refuses_stream(&self, now: Instant, address: SocketAddr) -> bool {
+        let until = self.streams.get(&address).copied().flatten();
+        until.is_some_and(|until| until > now)
+    }
+
+    /// Whether a connection to an address has carried a request.
+    #[must_use]
+    pub(super) fn has_stream(&self, address: SocketAddr) -> bool {
+        matches!(self.streams.get(&address), Some(None))
+    }
+
+    /// A connection was tried for a large request.
+    pub(super) fn on_stream(&mut self, now: Instant, address: SocketAddr, is_there: bool) {
+        if self.streams.len() >= STREAMS && !self.streams.contains_key(&address) {
+            self.streams.clear();
+        }
+        let until = (!is_there).then(|| now + REFUSED);
+        self.streams.insert(address, until);
     }
 
     /// The listener that stands for us toward an address: of that transport and family; for a

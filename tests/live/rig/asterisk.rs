@@ -58,6 +58,7 @@ pub(crate) struct Asterisk {
     pub(crate) address: SocketAddr,
     program: PathBuf,
     home: PathBuf,
+    has_tcp: bool,
     used: [AtomicU16; 6],
 }
 
@@ -68,6 +69,8 @@ const CERTIFICATE: &str = "etc/server.pem";
 const BOOT: Duration = Duration::from_secs(20);
 static SIXTEEN: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 static TWENTY_TWO: OnceLock<Result<Asterisk, String>> = OnceLock::new();
+static SIXTEEN_UDP: OnceLock<Result<Asterisk, String>> = OnceLock::new();
+static TWENTY_TWO_UDP: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 
 macro_rules! template {
     ($file:literal) => {
@@ -82,7 +85,19 @@ impl Asterisk {
             Version::Sixteen => &SIXTEEN,
             Version::TwentyTwo => &TWENTY_TWO,
         };
-        match cell.get_or_init(|| Self::start(version)) {
+        match cell.get_or_init(|| Self::start(version, true)) {
+            Ok(asterisk) => asterisk,
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    /// Returns another one of this version, which does not listen on TCP.
+    pub(crate) fn without_tcp(version: Version) -> &'static Self {
+        let cell = match version {
+            Version::Sixteen => &SIXTEEN_UDP,
+            Version::TwentyTwo => &TWENTY_TWO_UDP,
+        };
+        match cell.get_or_init(|| Self::start(version, false)) {
             Ok(asterisk) => asterisk,
             Err(why) => panic!("{why}"),
         }
@@ -241,7 +256,7 @@ impl Asterisk {
         all
     }
 
-    fn start(version: Version) -> Result<Self, String> {
+    fn start(version: Version, has_tcp: bool) -> Result<Self, String> {
         let program = fetch(version)?;
         let home = home::directory(match version {
             Version::Sixteen => "asterisk16",
@@ -249,6 +264,7 @@ impl Asterisk {
         });
         let asterisk = Self {
             version,
+            has_tcp,
             address: SocketAddr::from((loopback::address(), 5060)),
             program,
             home,
@@ -361,6 +377,13 @@ impl Asterisk {
     /// Writes a file of the configuration, its names replaced.
     fn file(&self, name: &str, template: &str) {
         let tree = self.program.parent().unwrap_or_else(|| Path::new("/"));
+        let template = if self.has_tcp {
+            template.to_owned()
+        } else {
+            template
+                .replace("tcpenable=yes\n", "tcpenable=no\n")
+                .replace("[tcp]\ntype=transport\nprotocol=tcp\n", "[tcp]\ntype=off\n")
+        };
         let text = template
             .replace("@TREE@", &tree.to_string_lossy())
             .replace("@HOME@", &self.home.to_string_lossy())

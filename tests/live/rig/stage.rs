@@ -46,7 +46,11 @@ impl Stage {
 
     /// Sets it up.
     pub(crate) async fn with(peers: Peers, setup: &Setup) -> Self {
-        let asterisk = Asterisk::of(peers.asterisk);
+        Self::before(Asterisk::of(peers.asterisk), peers, setup).await
+    }
+
+    /// Sets it up before this Asterisk.
+    pub(crate) async fn before(asterisk: &'static Asterisk, peers: Peers, setup: &Setup) -> Self {
         let push = Push::start(peers.provider()).await;
         let rouse = Rouse::start(setup, asterisk, &push.table);
         Self {

@@ -1,7 +1,4 @@
 //! RFC 3261 §18.1.2 and §18.3: which responses are heard at all.
-//!
-//! Not claimed: §18.1.1, TCP for requests above 1300 bytes. An upstream is reached over the
-//! transport that is configured for it, and a phone over its flow.
 
 use rouse::proto::Event;
 use rouse::proto::event::Drop;
