@@ -73,6 +73,28 @@ tests/peers/sipjs/node_modules: tests/peers/sipjs/package.json tests/peers/sipjs
 	@npm ci --prefix tests/peers/sipjs --no-audit --no-fund --loglevel=error
 	@touch $@
 
+KAMAILIO := /usr/lib/$(shell gcc -dumpmachine 2>/dev/null)/kamailio/modules
+COMPARE = $(CARGO_TARGET_DIR)/load/release/load --rouse $(CARGO_TARGET_DIR)/release/rouse --kamailio bench/kamailio.cfg
+OUT ?= bench.json
+
+.PHONY: bench-build
+bench-build:
+	@.ci/need rust kamailio=kamailio $(KAMAILIO)/tls.so=kamailio-tls-modules \
+		$(KAMAILIO)/db_sqlite.so=kamailio-sqlite-modules $(KAMAILIO)/http_client.so=kamailio-utils-modules sqlite3=sqlite3
+	$(call say,cargo build --release: the gateway and its load)
+	@cargo build --locked --release
+	@cargo build --locked --release --manifest-path bench/load/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/load
+
+.PHONY: bench
+bench: bench-build ## Compare with Kamailio, all of it: three measured rounds after two (ARGS="--only call_udp")
+	$(call say,each work on both servers in turn: keep the machine quiet)
+	@$(COMPARE) --out $(OUT) $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: bench-build ## The same in a quarter of an hour (OUT=file.json)
+	$(call say,each work on both servers in turn: keep the machine quiet)
+	@$(COMPARE) --quick --rounds 2 --warm 1 --out $(OUT) $(ARGS)
+
 .PHONY: doc
 doc: ## Build the documentation: private items too, so links to them are right
 	$(call say,documentation: a warning is an error)
