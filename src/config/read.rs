@@ -289,6 +289,26 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
+        let Some(node) = self.node(key) else {
+            return default;
+        };
+        match (&node.value, &node.place) {
+            (Value::Boolean(flag), _) => return *flag,
+            (Value::String(text), Place::Variable(_)) => {
+                if let Ok(flag) = text.trim().parse() {
+                    return flag;
+                }
+            }
+            (_, _) => {} // reported below
+        }
+        let cure = format!("write true or false, default {default}");
+        let what = format!("`{key}` is {}", show(&node.value));
+        self.wrong(&node.place, Wrong::new(what, cure));
+        default
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
         let Some(text) = self.text(key) else {

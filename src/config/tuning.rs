@@ -36,6 +36,8 @@ pub(super) fn wake(section: Section<'_>) -> Wake {
         hold_response: section.choice("hold_response", HoldResponse::None, &holds),
         unreachable_status: section.integer("unreachable_status", 480, 400..=599),
         message_hold: section.duration("message_hold", DAY, Duration::ZERO..=30 * DAY),
+        missed_call_push: section.flag("missed_call_push", false),
+        no_global_decline: section.flag("no_global_decline", false),
     };
     section.finish();
     wake

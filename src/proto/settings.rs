@@ -193,6 +193,10 @@ pub struct Wake {
     pub unreachable_status: u16,
     /// How long a MESSAGE or NOTIFY is kept for a phone that sleeps; zero: not at all.
     pub message_hold: Duration,
+    /// Whether a call that nobody answered is told to devices that it did not reach.
+    pub missed_call_push: bool,
+    /// Whether a 6xx of one device leaves the others ringing.
+    pub no_global_decline: bool,
 }
 
 /// What the caller's side sees while a phone is woken.

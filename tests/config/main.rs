@@ -211,6 +211,9 @@ fn every_key_reaches_the_config() {
     assert_eq!(upstream.nodes[0].transport, Some(Transport::Tls));
     assert_eq!(upstream.expires.as_secs(), 1800);
     assert_eq!(config.settings.wake.unreachable_status, 404);
+    assert_eq!(config.settings.wake.message_hold.as_secs(), 3600);
+    assert!(config.settings.wake.missed_call_push && config.settings.wake.no_global_decline);
+    assert_eq!(config.settings.limits.messages_per_agent, 9);
     let rules = config.settings.register;
     assert_eq!(rules.too_short, TooShort::Plain);
     assert_eq!(rules.unsupported_pns, UnsupportedPns::Refuse);

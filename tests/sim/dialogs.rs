@@ -539,6 +539,50 @@ pub fn of_a_subscriptions_notifies_the_newest_is_delivered_and_another_subscript
     world.assert_quiet();
 }
 
+/// Early media and its PRACK (RFC 3262): what the phone says passes as it is, both ways.
+#[test]
+pub fn a_reliable_183_and_its_prack_pass_untouched() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", FCM, ONE, 600);
+    let text = invite("1001", "c1").replacen("Max-", "Supported: 100rel\r\nMax-", 1);
+    world.receive(pbx(), text);
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.header(HeaderName::Supported), "100rel");
+    let more = "Require: 100rel\nRSeq: 7\nContact: <sip:1001@10.0.0.5:5060>\n\
+                Content-Type: application/sdp\n";
+    let early = response(&sent, "183 Session Progress", more).replace(
+        "Content-Length: 0\r\n\r\n",
+        "Content-Length: 5\r\n\r\nv=0\r\n",
+    );
+    world.receive(tcp(1), early);
+    let early = world.expect("SIP/2.0 183");
+    assert_eq!(early.header(HeaderName::Require), "100rel");
+    assert_eq!(early.message.header_named("RSeq"), Some(&b"7"[..]));
+    assert_eq!(early.message.body(), b"v=0\r\n");
+    let mut routes = recorded(&early);
+    routes.reverse();
+    let mut dialog = Dialog {
+        call: "c1".to_owned(),
+        phone: contact_of(&early),
+        routes,
+        cseq: 102,
+    };
+    let prack = dialog.request(pbx(), "PRACK");
+    world.receive(
+        pbx(),
+        prack.replacen("Max-", "RAck: 7 102 INVITE\r\nMax-", 1),
+    );
+    let prack = world.expect("PRACK sip:1001@10.0.0.5:5060");
+    assert_eq!(
+        prack.message.header_named("RAck"),
+        Some(&b"7 102 INVITE"[..])
+    );
+    answer(&mut world, &prack, tcp(1));
+    answer(&mut world, &sent, tcp(1));
+    world.assert_quiet();
+}
+
 /// A second call while the agent is in one: the phone is awake and decides.
 #[test]
 pub fn a_second_call_to_a_phone_that_is_in_a_call_goes_to_it_at_once() {

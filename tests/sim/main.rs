@@ -11,6 +11,7 @@
 mod calls;
 mod dialogs;
 mod hold;
+mod missed;
 mod oversize;
 mod pains;
 mod peers;

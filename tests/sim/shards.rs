@@ -9,7 +9,9 @@ use crate::world::{
     APNS, World, crlf, invite, invite_to, ok_to_register, pbx, register, response, settings, tcp,
     udp, via, with_shards,
 };
-use crate::{calls, dialogs, hold, oversize, pains, peers, providers, registration, rounds, wake};
+use crate::{
+    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds, wake,
+};
 
 /// Numbers of shards that put the scenes' agents into different ones.
 const SHARDS: [u16; 3] = [2, 4, 7];
@@ -65,7 +67,21 @@ fn dialogs_land_in_their_shards() {
         dialogs::a_bye_waits_for_a_phone_whose_registration_went_with_its_connection,
         dialogs::an_ack_for_a_sleeping_phone_is_never_held,
         dialogs::of_a_subscriptions_notifies_the_newest_is_delivered_and_another_subscriptions_too,
+        dialogs::a_reliable_183_and_its_prack_pass_untouched,
         dialogs::a_second_call_to_a_phone_that_is_in_a_call_goes_to_it_at_once,
+    ]);
+}
+
+#[test]
+fn missed_land_in_their_shards() {
+    play(&[
+        missed::a_phone_that_a_call_did_not_reach_is_told_that_it_was_missed_and_never_by_a_voip_push,
+        missed::without_missed_call_push_a_sleeping_android_phone_is_told_that_the_call_is_over,
+        missed::a_call_that_was_answered_elsewhere_is_not_missed,
+        missed::a_phone_that_rang_or_declined_knows_of_the_call_itself,
+        missed::what_one_phone_says_decides_whether_the_other_is_told,
+        missed::a_decline_ends_the_other_phones_unless_it_speaks_for_one_alone,
+        missed::a_decline_that_speaks_for_one_alone_competes_as_a_4xx,
     ]);
 }
 
@@ -256,6 +272,7 @@ fn no_scene_is_forgotten() {
         ("calls", include_str!("calls.rs")),
         ("dialogs", include_str!("dialogs.rs")),
         ("hold", include_str!("hold.rs")),
+        ("missed", include_str!("missed.rs")),
         ("oversize", include_str!("oversize.rs")),
         ("pains", include_str!("pains.rs")),
         ("peers", include_str!("peers.rs")),

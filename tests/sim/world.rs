@@ -122,6 +122,8 @@ pub fn settings(contact: ContactMode) -> Settings {
             unreachable_status: 480,
             // Short enough for `assert_quiet`.
             message_hold: Duration::from_secs(60),
+            missed_call_push: false,
+            no_global_decline: false,
         },
         register: RegisterRules::default(),
         timing: Timing::default(),

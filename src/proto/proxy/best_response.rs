@@ -12,6 +12,8 @@ pub(super) enum Best {
     Received {
         /// Its status.
         status: u16,
+        /// The status that it counts as among others.
+        weight: u16,
         /// The response.
         response: Bytes,
     },
@@ -20,6 +22,14 @@ pub(super) enum Best {
 }
 
 impl Best {
+    /// The status that it counts as among others.
+    const fn weight(&self) -> u16 {
+        match self {
+            Self::Received { weight, .. } => *weight,
+            Self::Local(reject) => reject.status().0,
+        }
+    }
+
     /// Its status.
     pub(super) const fn status(&self) -> u16 {
         match self {
@@ -33,13 +43,19 @@ impl Best {
 pub(super) fn better(old: Option<Best>, new: Best) -> Best {
     match (old, new) {
         (
-            Some(Best::Received { status, response }),
+            Some(Best::Received {
+                status,
+                weight,
+                response,
+            }),
             Best::Received {
                 status: other_status,
                 response: other,
+                ..
             },
         ) if is_challenge(status) && is_challenge(other_status) => Best::Received {
             status,
+            weight,
             response: with_challenges(response, &other),
         },
         (old, new) => choose(old, new),
@@ -73,7 +89,7 @@ fn with_challenges(response: Bytes, other: &Bytes) -> Bytes {
 
 fn choose(old: Option<Best>, new: Best) -> Best {
     match old {
-        Some(old) if rank(old.status()) <= rank(new.status()) => old,
+        Some(old) if rank(old.weight()) <= rank(new.weight()) => old,
         Some(_) | None => new,
     }
 }
@@ -102,6 +118,7 @@ mod tests {
     fn best_of(statuses: &[u16]) -> u16 {
         let received = |status: u16| Best::Received {
             status,
+            weight: status,
             response: Bytes::from_static(b""),
         };
         statuses

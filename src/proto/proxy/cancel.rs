@@ -4,6 +4,7 @@ use crate::proto::Flow;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::set_state;
+use crate::proto::proxy::missed::is_elsewhere;
 use crate::proto::proxy::response_context::{BranchState, Phase, ResponseContext};
 use crate::proto::proxy::{Proxy, stamp, validate};
 use crate::proto::reject::Reject;
@@ -49,6 +50,7 @@ impl Proxy {
                 return;
             }
             context.phase = Phase::Closing;
+            context.is_elsewhere = reasons.iter().any(|reason| is_elsewhere(reason));
             let best = Best::Local(Reject::Cancelled);
             context.best = Some(better(context.best.take(), best));
             let reasons: Vec<&[u8]> = reasons.iter().map(Vec::as_slice).collect();

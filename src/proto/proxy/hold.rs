@@ -131,10 +131,9 @@ impl Proxy {
             Hold::Brief { is_pushed } => {
                 let is_first = self.wakes.waiters(key).is_empty();
                 self.wakes.wait(fx, key, waiter);
-                let params = self.location.binding(key).and_then(|b| b.push.clone());
-                if let (true, true, Some(params)) = (is_pushed, is_first, params) {
+                if is_pushed && is_first {
                     let lifetime = self.hold_left(fx.now, context);
-                    self.wakes.push(fx, key, &params, Notice::Wake, lifetime);
+                    self.notify(fx, key, Notice::Wake, lifetime);
                 }
             }
             Hold::Call => {}
@@ -197,10 +196,9 @@ impl Proxy {
 
     /// Tells the user of a device that a message waits.
     fn push_message(&mut self, fx: &mut Effects<'_>, context: &ResponseContext, key: BindingKey) {
-        let params = self.location.binding(key).and_then(|b| b.push.clone());
-        let (Hold::Message, Some(params)) = (context.hold, params) else {
+        if context.hold != Hold::Message {
             return;
-        };
+        }
         let text = |bytes: &[u8]| -> Box<str> {
             let text = String::from_utf8_lossy(bytes);
             text.chars().take(LONGEST_SENDER).collect()
@@ -218,8 +216,7 @@ impl Proxy {
             sent_at_ms: fx.unix_ms,
             expires_at_ms: fx.unix_ms.saturating_add(held),
         };
-        self.wakes
-            .push(fx, key, &params, Notice::Message(notice), lifetime);
+        self.notify(fx, key, Notice::Message(notice), lifetime);
     }
 
     /// A newer NOTIFY has come: those of the same mark that still wait go.

@@ -36,6 +36,7 @@ mod device;
 mod forward;
 mod hold;
 mod late_wake;
+mod missed;
 mod oversize;
 mod preprocess;
 mod qualify;

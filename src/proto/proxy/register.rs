@@ -75,6 +75,7 @@ impl Proxy {
             is_in_dialog: false,
             hold: Hold::Brief { is_pushed: false },
             kept: 0,
+            is_elsewhere: false,
         });
         self.open(fx, context);
         Ok(())

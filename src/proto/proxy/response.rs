@@ -109,6 +109,7 @@ impl Proxy {
     ) {
         let status = response.status().unwrap_or(100);
         self.absolve(fx, context, index);
+        reached(context, index);
         self.stop_waiting(fx, context, index);
         let timer_c = self.settings.timing.timer_c;
         let id = context.id;
@@ -150,6 +151,7 @@ impl Proxy {
             return self.on_device_lost(fx, context, index, Reject::NoAnswer);
         }
         self.absolve(fx, context, index);
+        reached(context, index);
         let branch = context.branches.get(usize::from(index));
         let late = branch
             .filter(|branch| branch.is_late())
@@ -168,7 +170,7 @@ impl Proxy {
         }
         match status {
             200..=299 => self.on_success(fx, context, client, status, response),
-            600..=699 if !context.may_be_kept() => {
+            600..=699 if !context.may_be_kept() && !self.settings.wake.no_global_decline => {
                 self.record(fx, context, status, response);
                 // §16.7 step 5: a 6xx ends the other branches; the answer waits for them.
                 context.phase = match context.phase {
@@ -218,14 +220,21 @@ impl Proxy {
             let Some(response) = without_our_via(fx, response) else {
                 return;
             };
-            Best::Received { status, response }
+            // By choice a 6xx speaks for its device alone, as a 4xx does.
+            let is_one_of_many = self.settings.wake.no_global_decline && status >= 600;
+            let weight = if is_one_of_many { 486 } else { status };
+            Best::Received {
+                status,
+                weight,
+                response,
+            }
         };
         context.best = Some(better(context.best.take(), new));
     }
 
     /// The context's final response has gone.
     pub(super) fn answered(
-        &self,
+        &mut self,
         fx: &mut Effects<'_>,
         context: &mut ResponseContext,
         status: u16,
@@ -235,6 +244,7 @@ impl Proxy {
         }
         context.phase = Phase::Answered;
         if context.is_invite() && !context.is_in_dialog {
+            self.tell_missed(fx, context, status);
             let after = fx.now.saturating_duration_since(context.started);
             fx.event(Event::CallAnswered {
                 call_id: context.call_id(),
@@ -431,7 +441,9 @@ impl Proxy {
         let best = context.best.take().unwrap_or(Best::Local(Reject::NoDevice));
         let status = best.status();
         match best {
-            Best::Received { status, response } => {
+            Best::Received {
+                status, response, ..
+            } => {
                 self.transactions
                     .respond(fx, context.server, status, response);
             }
@@ -441,6 +453,13 @@ impl Proxy {
             }
         }
         self.answered(fx, context, status);
+    }
+}
+
+/// A device, or an upstream, has said something to the request.
+fn reached(context: &mut ResponseContext, index: u16) {
+    if let Some(branch) = context.branches.get_mut(usize::from(index)) {
+        branch.is_reached = true;
     }
 }
 

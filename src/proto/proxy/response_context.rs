@@ -45,6 +45,8 @@ pub(super) struct ResponseContext {
     pub(super) hold: Hold,
     /// The bytes that it is kept in, after its sender was told that it was taken; 0: it is not.
     pub(super) kept: usize,
+    /// The caller said that somebody else answered.
+    pub(super) is_elsewhere: bool,
 }
 
 /// How a request waits for a device that sleeps.
@@ -138,6 +140,8 @@ pub(super) struct Branch {
     /// The q of its Contact, thousandths.
     pub(super) q: u16,
     pub(super) state: BranchState,
+    /// Its device has said something to the request.
+    pub(super) is_reached: bool,
     /// The request is kept for this device.
     pub(super) is_kept: bool,
     /// How often a kept request went out in vain.
@@ -244,6 +248,7 @@ impl Branch {
             target,
             q,
             state: BranchState::Idle,
+            is_reached: false,
             is_kept: false,
             attempts: 0,
         }

@@ -85,6 +85,7 @@ impl Proxy {
             is_in_dialog,
             hold,
             kept: 0,
+            is_elsewhere: false,
         });
         self.open(fx, context);
         Ok(())

@@ -452,7 +452,8 @@ impl Proxy {
     ) {
         let binding = self.location.binding(key);
         let params = binding.and_then(|binding| binding.push.as_ref());
-        if params.is_none_or(|params| params.pns.shows_calls()) {
+        // The push that says that the call was missed says this too.
+        if params.is_none_or(|params| params.pns.shows_calls()) || self.will_be_missed(context) {
             return;
         }
         let lifetime = self.settings.wake.timeout;
