@@ -63,8 +63,10 @@ test-peers: tests/peers/sipjs/node_modules ## Install Linphone, baresip and SIP.
 	@.ci/need rust linphone-daemon=linphone-cli baresip=baresip-core ip=iproute2 nft=nftables conntrack=conntrack
 	@some=; if ! unshare --net true 2>/dev/null; then \
 		echo "left out: nat, since this user may not make network namespaces"; some="--skip nat::"; fi; \
-	cargo test --locked --test peers -- --ignored --test-threads=4 $$some $(ARGS)
-	@cargo test --locked --test live -- --ignored $(ARGS)
+	cargo test --locked --no-run --test peers --test live; \
+	cargo test --locked --test live -- --ignored $(ARGS) & waits=$$!; failed=; \
+	cargo test --locked --test peers -- --ignored --test-threads=4 $$some $(ARGS) || failed=1; \
+	wait $$waits || failed=1; [ -z "$$failed" ]
 
 # The versions and checksums of package-lock.json, from whatever registry npm is set to.
 tests/peers/sipjs/node_modules: tests/peers/sipjs/package.json tests/peers/sipjs/package-lock.json
