@@ -62,6 +62,7 @@ mod contact_modes;
 mod control;
 mod devices;
 mod facts;
+mod hold;
 mod moves;
 mod registration;
 mod restart;

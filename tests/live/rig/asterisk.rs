@@ -141,6 +141,25 @@ impl Asterisk {
         ));
     }
 
+    /// Sends an agent the text message of that number (one digit).
+    pub(crate) fn message(&self, agent: &Agent, number: usize) {
+        assert!(number < 10, "the dialplan has one digit for it");
+        self.console(&format!(
+            "channel originate Local/7{number}{}@calls/n application Wait 1",
+            agent.user
+        ));
+    }
+
+    /// Tells an agent's phone the state of a lamp, 1 or 2.
+    pub(crate) fn lamp(&self, agent: &Agent, state: usize) {
+        let user = &agent.user;
+        let command = match self.version {
+            Version::Sixteen => format!("sip notify lamp-{state} {user}"),
+            Version::TwentyTwo => format!("pjsip send notify lamp-{state} endpoint {user}"),
+        };
+        self.console(&command);
+    }
+
     /// Calls any URI, PJSIP with this agent's settings.
     pub(crate) fn call_uri(&self, agent: &Agent, uri: &str) {
         let channel = match self.version {
@@ -312,28 +331,34 @@ impl Asterisk {
     }
 
     fn configure(&self) {
-        let (modules, dial, both) = match self.version {
+        let (modules, dial, both, message) = match self.version {
             Version::Sixteen => (
                 template!("16/modules.conf"),
                 "SIP/${AGENT}",
                 "SIP/${EXTEN:1:4}&SIP/${EXTEN:5}",
+                "sip",
             ),
             Version::TwentyTwo => (
                 template!("22/modules.conf"),
                 "${PJSIP_DIAL_CONTACTS(${AGENT})}",
                 "PJSIP/${EXTEN:1:4}&PJSIP/${EXTEN:5}",
+                "pjsip",
             ),
         };
         let certificate = certificates().for_address(self.address.ip());
         home::write(&self.home.join(CERTIFICATE), &certificate);
         let extensions = template!("common/extensions.conf")
             .replace("@DIAL@", dial)
-            .replace("@BOTH@", both);
+            .replace("@BOTH@", both)
+            .replace("@MESSAGE@", message);
         self.file("asterisk.conf", template!("common/asterisk.conf"));
         self.file("logger.conf", template!("common/logger.conf"));
         self.file("rtp.conf", template!("common/rtp.conf"));
         self.file("indications.conf", template!("common/indications.conf"));
         self.file("voicemail.conf", template!("common/voicemail.conf"));
+        for notify in ["sip_notify.conf", "pjsip_notify.conf"] {
+            self.file(notify, template!("common/notify.conf"));
+        }
         self.file("modules.conf", modules);
         self.file("extensions.conf", &extensions);
         match self.version {
