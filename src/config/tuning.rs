@@ -102,6 +102,11 @@ pub(super) fn limits(section: Section<'_>) -> Limits {
             default.messages_bytes,
             65_536..=17_179_869_184,
         ),
+        pushes_per_device: section.integer(
+            "pushes_per_device",
+            default.pushes_per_device,
+            1..=1_000,
+        ),
         message_bytes: section.integer("message_bytes", default.message_bytes, 2_048..=1_048_576),
         headers: section.integer("headers", default.headers, 32..=10_000),
         transactions: section.integer("transactions", default.transactions, 100..=100_000_000),

@@ -274,6 +274,8 @@ pub struct Limits {
     pub messages_per_agent: usize,
     /// Bytes of all kept requests of a shard.
     pub messages_bytes: usize,
+    /// Pushes to one device in a minute.
+    pub pushes_per_device: u32,
     /// Message size in bytes.
     pub message_bytes: usize,
     /// Header lines per message.
@@ -293,6 +295,7 @@ impl Default for Limits {
             held_per_agent: 8,
             messages_per_agent: 32,
             messages_bytes: 64 * 1024 * 1024,
+            pushes_per_device: 20,
             message_bytes: 65_536,
             headers: 128,
             transactions: 200_000,

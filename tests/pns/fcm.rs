@@ -123,7 +123,7 @@ async fn fcm_says_by_itself_that_a_token_is_dead_or_not_ours_or_none() {
     for (token, label) in [
         ("dead", "unregistered"),
         ("elsewhere", "wrong-token"),
-        ("not a token", "wrong-token"),
+        ("not a token", "refused"),
         ("", "wrong-token"),
     ] {
         assert_eq!(rig.call(token).await.unwrap_err().label(), label, "{token}");

@@ -8,6 +8,7 @@
 )]
 
 mod apns;
+mod environment;
 mod fcm;
 mod standin;
 mod support;

@@ -20,5 +20,6 @@ mod random;
 mod registration;
 mod rounds;
 mod shards;
+mod verdicts;
 mod wake;
 mod world;

@@ -10,7 +10,8 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds, wake,
+    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds, verdicts,
+    wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -232,6 +233,24 @@ fn providers_land_in_their_shards() {
 }
 
 #[test]
+fn verdicts_land_in_their_shards() {
+    play(&[
+        verdicts::a_dead_or_wrong_token_ends_its_branch_while_another_phone_is_still_woken_and_answers,
+        verdicts::a_phone_with_an_open_connection_loses_only_its_token,
+        verdicts::a_dead_token_for_alerts_goes_and_calls_still_wake,
+        verdicts::a_refresh_that_finds_the_only_token_dead_ends_the_binding,
+        verdicts::a_verdict_on_a_token_that_was_replaced_meanwhile_condemns_nobody,
+        verdicts::a_token_that_was_registered_again_after_the_push_is_kept,
+        verdicts::our_own_faults_end_the_branch_and_condemn_no_token,
+        verdicts::a_failing_service_is_asked_ever_later_and_only_inside_the_calls_time,
+        verdicts::a_service_that_wants_longer_than_the_call_lasts_is_not_asked_again,
+        verdicts::the_second_call_pushes_when_the_first_hung_up_before_the_next_try,
+        verdicts::two_calls_that_wait_for_a_failing_service_try_again_by_one_push,
+        verdicts::a_phone_that_is_called_without_end_is_pushed_so_often_and_no_call_is_lost_by_it,
+    ]);
+}
+
+#[test]
 fn wake_land_in_their_shards() {
     play(&[
         wake::a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200,
@@ -279,6 +298,7 @@ fn no_scene_is_forgotten() {
         ("providers", include_str!("providers.rs")),
         ("registration", include_str!("registration.rs")),
         ("rounds", include_str!("rounds.rs")),
+        ("verdicts", include_str!("verdicts.rs")),
         ("wake", include_str!("wake.rs")),
     ] {
         for scene in text.split("#[test]\n").skip(1) {

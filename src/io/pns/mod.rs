@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::io::clock::Clock;
 use crate::io::pns::apns::Apns;
+use crate::io::pns::apns::environment::Environments;
 use crate::io::pns::apns::token::ProviderToken;
 use crate::io::pns::fcm::Fcm;
 use crate::io::pns::fcm::oauth::OAuth;
@@ -142,6 +144,8 @@ struct Inner {
     apns: Vec<Lane<Apns>>,
     /// Apple's sandbox for entries that name production only: same key, same topics.
     sandboxes: Vec<Lane<Apns>>,
+    /// Where tokens belong that were found in the other environment.
+    environments: Environments,
     fcm: Vec<Lane<Fcm>>,
     webpush: Option<Lane<WebPush>>,
     webhook: Vec<Lane<Webhook>>,
@@ -229,6 +233,7 @@ impl PushService {
                 gateway_id: config.gateway_id,
                 apns,
                 sandboxes,
+                environments: Environments::default(),
                 fcm,
                 webpush: webpush.transpose()?,
                 webhook,
@@ -243,36 +248,87 @@ impl PushService {
     ///
     /// Why the provider did not take it.
     pub async fn send(&self, request: PushRequest) -> Result<PushAccepted, PushError> {
-        let (target, gateway) = (&request.target, &self.inner.gateway_id);
-        let environment = match target.pns {
-            Pns::Apns => ApnsEnvironment::Production,
-            Pns::ApnsSandbox => ApnsEnvironment::Sandbox,
+        let (pns, app) = (request.target.pns, &request.target.app);
+        let gateway = &self.inner.gateway_id;
+        let not_configured = || PushError::NotConfigured { pns };
+        match pns {
+            Pns::Apns => {
+                let environment = ApnsEnvironment::Production;
+                self.send_apns(&request, environment).await
+            }
+            Pns::ApnsSandbox => self.send_apns(&request, ApnsEnvironment::Sandbox).await,
             Pns::Fcm => {
-                let lane = self
-                    .fcm(&target.app)
-                    .ok_or_else(|| not_configured(Pns::Fcm))?;
+                let lane = self.fcm(app).ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                return lane.provider.send(&request, gateway).await;
+                lane.provider.send(&request, gateway).await
             }
             Pns::WebPush => {
-                let lane = self.inner.webpush.as_ref();
-                let lane = lane.ok_or_else(|| not_configured(Pns::WebPush))?;
+                let lane = self.inner.webpush.as_ref().ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                return lane.provider.send(&request, gateway).await;
+                lane.provider.send(&request, gateway).await
             }
             Pns::Webhook => {
-                let lanes = &self.inner.webhook;
-                let lane = lanes.iter().find(|lane| lane.provider.serves(&target.app));
-                let lane = lane.ok_or_else(|| not_configured(Pns::Webhook))?;
+                let mut lanes = self.inner.webhook.iter();
+                let lane = lanes.find(|lane| lane.provider.serves(app));
+                let lane = lane.ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                return lane.provider.send(&request, gateway).await;
+                lane.provider.send(&request, gateway).await
             }
+        }
+    }
+
+    /// Sends a push to Apple's environment that the device names, or that its token was found to
+    /// belong to; to the other one if the token is none of the first's.
+    async fn send_apns(
+        &self,
+        request: &PushRequest,
+        named: ApnsEnvironment,
+    ) -> Result<PushAccepted, PushError> {
+        let (target, gateway) = (&request.target, &self.inner.gateway_id);
+        let known = self.inner.environments.of(target);
+        let first = known.unwrap_or(named);
+        let lane = self.apns(first, &target.app);
+        let lane = lane.ok_or(PushError::NotConfigured { pns: target.pns })?;
+        let deadline = Instant::now() + delivery::BUDGET;
+        let permit = self.permit(&lane.permits)?;
+        let verdict = lane.provider.send(request, gateway).await;
+        drop(permit);
+        let other = match &verdict {
+            Err(PushError::WrongToken { reason }) if reason.as_str() == apns::BAD_DEVICE_TOKEN => {
+                self.apns(first.other(), &target.app)
+            }
+            Ok(_) | Err(_) => None,
         };
-        let lane = self
-            .apns(environment, &target.app)
-            .ok_or_else(|| not_configured(target.pns))?;
+        let Some(lane) = other else { return verdict };
         let _permit = self.permit(&lane.permits)?;
-        lane.provider.send(&request, gateway).await
+        let retried = lane.provider.send(request, gateway);
+        match tokio::time::timeout_at(deadline, retried).await {
+            Ok(Ok(accepted)) => {
+                self.inner.environments.learn(target, first.other());
+                tracing::warn!(
+                    app = &*target.app,
+                    named = named.label(),
+                    belongs_to = first.other().label(),
+                    "a device token belongs to APNs' other environment: let the app say \
+                     pn-provider=apns.dev in builds from Xcode, apns in all others"
+                );
+                Ok(accepted)
+            }
+            // It is one of the other environment's, and says more there.
+            Ok(Err(
+                error @ (PushError::Unregistered { .. }
+                | PushError::Throttled { .. }
+                | PushError::Unavailable { .. }),
+            )) => Err(error),
+            // It is nobody's, or nobody can say: then the first word stands.
+            Ok(Err(
+                PushError::WrongToken { .. }
+                | PushError::BadCredentials { .. }
+                | PushError::Refused { .. }
+                | PushError::NotConfigured { .. },
+            ))
+            | Err(_) => verdict,
+        }
     }
 
     /// Connects to the services and keeps the connections warm until the last clone is dropped.
@@ -468,8 +524,4 @@ fn fcm_client(entry: &FcmConfig, roots: &Roots, clock: &WallClock) -> Result<Fcm
         name: entry.project.clone(),
         cause,
     })
-}
-
-const fn not_configured(pns: Pns) -> PushError {
-    PushError::NotConfigured { pns }
 }

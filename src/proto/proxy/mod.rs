@@ -46,6 +46,7 @@ mod response_context;
 mod targets;
 mod upstream;
 mod validate;
+mod verdict;
 mod waking;
 
 use contexts::Contexts;
@@ -110,6 +111,7 @@ impl Proxy {
     ) -> Self {
         let timing = settings.timing;
         let limit = settings.limits.transactions;
+        let wakes = Wakes::new(shard, settings.limits.pushes_per_device);
         Self {
             upstreams: Upstreams::new(settings.clone()),
             transactions: Transactions::new(timing, shard, limit, transaction_key),
@@ -120,7 +122,7 @@ impl Proxy {
             shards,
             anchor,
             location: LocationService::default(),
-            wakes: Wakes::new(shard),
+            wakes,
             contexts: Contexts::default(),
             clients: HashMap::default(),
             servers: HashMap::default(),

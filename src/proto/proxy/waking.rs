@@ -14,18 +14,16 @@ use crate::proto::proxy::response_context::{
 };
 use crate::proto::proxy::{stamp, validate};
 use crate::proto::push::params::NoPush;
-use crate::proto::push::wake::Waiter;
-use crate::proto::push::{CallNotice, Notice, PushAccepted, PushError, PushId};
+use crate::proto::push::wake::{Pushed, Waiter};
+use crate::proto::push::{CallNotice, Notice};
 use crate::proto::reject::Reject;
 use crate::proto::settings::HoldResponse;
 use crate::proto::sip::{Reply, unquote};
 use crate::proto::timer::{ContextTimer, Timer};
-use crate::proto::{BindingKey, Destination, Event, Flow, FlowId, Output, StoreWrite};
+use crate::proto::{BindingKey, Destination, Event, Flow, FlowId, Output};
 
 /// Longest text of a caller that a push carries, in characters.
 const LONGEST_CALLER: usize = 256;
-/// Shortest wait before a provider that failed is asked again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Waits for a device, and wakes it if the request does that.
@@ -73,13 +71,18 @@ impl Proxy {
             context: context.id,
             branch: index,
         };
-        if self.wakes.join(fx, key, waiter, &params, notice, lifetime) {
-            let call_id = context.call_id();
-            fx.event(Event::WakeStarted {
-                call_id,
-                key,
-                pns: params.pns,
-            });
+        match self.wakes.join(fx, key, waiter, &params, notice, lifetime) {
+            Pushed::Sent => {
+                let call_id = context.call_id();
+                let pns = params.pns;
+                fx.event(Event::WakeStarted { call_id, key, pns });
+            }
+            Pushed::Limited { after } => {
+                self.report_no_push(fx, key, NoPush::RateLimited);
+                self.wakes.retry(fx.now, key, after);
+                arm_retry(fx, context, index, after);
+            }
+            Pushed::NoToken | Pushed::UnderWay => {}
         }
     }
 
@@ -315,73 +318,6 @@ impl Proxy {
         self.end_waking(fx, context, index, key, &[reason.as_bytes()]);
     }
 
-    /// A push service answered.
-    pub(in crate::proto) fn on_pushed(
-        &mut self,
-        fx: &mut Effects<'_>,
-        id: PushId,
-        verdict: Result<PushAccepted, PushError>,
-    ) {
-        let Some(sent) = self.wakes.take_push(id) else {
-            return;
-        };
-        let (pns, notice) = (sent.pns, sent.notice);
-        match verdict {
-            Ok(PushAccepted { provider_id }) => {
-                let after = fx.now.saturating_duration_since(sent.at);
-                fx.event(Event::PushAccepted {
-                    pns,
-                    notice,
-                    after,
-                    provider_id,
-                });
-            }
-            Err(error) => {
-                fx.event(Event::PushFailed {
-                    pns,
-                    notice,
-                    error: error.clone(),
-                });
-                if notice == "call" {
-                    self.on_push_failed(fx, sent.key, &error);
-                } else if notice == Notice::Wake.label() {
-                    self.on_quiet_push_failed(fx, sent.key, &error);
-                }
-            }
-        }
-    }
-
-    fn on_push_failed(&mut self, fx: &mut Effects<'_>, key: BindingKey, error: &PushError) {
-        let retry = match error {
-            PushError::Throttled { retry_after, .. } => Some(*retry_after),
-            PushError::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or(RETRY_AFTER)),
-            PushError::Unregistered { since_ms, .. } => {
-                let registered = self.location.binding(key).map_or(0, |b| b.registered_ms);
-                // A token that was registered after it died is another device's good word.
-                if since_ms.is_some_and(|since| since < registered) {
-                    Some(RETRY_AFTER)
-                } else {
-                    self.forget_token(fx, key);
-                    None
-                }
-            }
-            PushError::WrongToken { .. }
-            | PushError::BadCredentials { .. }
-            | PushError::Refused { .. }
-            | PushError::NotConfigured { .. } => None,
-        };
-        for (at, waiter) in self.wakes.waiters(key).into_iter().enumerate() {
-            self.with_context(fx, waiter.context, |proxy, fx, context| match retry {
-                Some(after) if at == 0 => {
-                    let timer = ContextTimer::Retry(waiter.branch);
-                    fx.arm(after.max(RETRY_AFTER), Timer::Context(context.id, timer));
-                }
-                Some(_) => {}
-                None => proxy.on_cannot_wake(fx, context, waiter.branch),
-            });
-        }
-    }
-
     /// A device cannot be woken: a branch that only waits for it ends.
     pub(super) fn on_cannot_wake(
         &mut self,
@@ -403,42 +339,6 @@ impl Proxy {
             self.fail_branch(fx, context, index, reject);
         } else {
             self.stop_waiting(fx, context, index);
-        }
-    }
-
-    /// Another push may be tried, inside the call's time.
-    pub(super) fn on_retry(
-        &mut self,
-        fx: &mut Effects<'_>,
-        context: &mut ResponseContext,
-        index: u16,
-    ) {
-        let Some(branch) = context.branches.get(usize::from(index)) else {
-            return;
-        };
-        let (true, Some(key)) = (is_waiting(&branch.state), branch.device()) else {
-            return;
-        };
-        self.wakes.rearm(key);
-        self.push_for(fx, context, index, key);
-    }
-
-    /// A token is dead: its device cannot be woken any more, and without a flow it is gone.
-    fn forget_token(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
-        self.location.forget_push(key);
-        let Some(binding) = self.location.binding(key) else {
-            return;
-        };
-        if binding.is_flow_open {
-            if let Some(stored) = self.stored(key) {
-                let write = StoreWrite::Put(Box::new(stored));
-                fx.output(Output::Store {
-                    ticket: None,
-                    write,
-                });
-            }
-        } else {
-            self.remove_binding(fx, key);
         }
     }
 
@@ -474,19 +374,40 @@ impl Proxy {
         let Some(params) = binding.and_then(|binding| binding.push.clone()) else {
             return false;
         };
-        let is_sent = self.wakes.push(fx, key, &params, notice, lifetime);
-        if !is_sent {
-            let agent = self.location.agent(key.aor);
-            let aor = agent.map_or_else(String::new, |agent| agent.aor.to_string());
-            let (aor, reason) = (aor.into(), NoPush::NoAlertToken);
-            fx.event(Event::NoPush { aor, reason });
-        }
-        is_sent
+        let reason = match self.wakes.push(fx, key, &params, notice, lifetime) {
+            Pushed::Sent => return true,
+            Pushed::NoToken => NoPush::NoAlertToken,
+            Pushed::Limited { .. } => NoPush::RateLimited,
+            Pushed::UnderWay => return false,
+        };
+        self.report_no_push(fx, key, reason);
+        false
+    }
+
+    /// Says that a device was not pushed, and why.
+    fn report_no_push(&self, fx: &mut Effects<'_>, key: BindingKey, reason: NoPush) {
+        let agent = self.location.agent(key.aor);
+        let aor = agent.map_or_else(String::new, |agent| agent.aor.to_string());
+        let aor = aor.into();
+        fx.event(Event::NoPush { aor, reason });
     }
 }
 
+/// Comes back to a branch whose device may be pushed later.
+pub(super) fn arm_retry(
+    fx: &mut Effects<'_>,
+    context: &ResponseContext,
+    index: u16,
+    after: Duration,
+) {
+    fx.arm(
+        after,
+        Timer::Context(context.id, ContextTimer::Retry(index)),
+    );
+}
+
 /// Whether a branch state waits for its device.
-const fn is_waiting(state: &BranchState) -> bool {
+pub(super) const fn is_waiting(state: &BranchState) -> bool {
     matches!(
         state,
         BranchState::Probing { .. } | BranchState::Waking { .. }

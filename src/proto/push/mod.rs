@@ -1,6 +1,7 @@
 //! Waking a phone through its push notification service (RFC 8599).
 //!
 //! `params` reads pn-* parameters, `wake` keeps one push per device and those who wait for it,
+//! `rate` bounds how often a device is pushed,
 //! `refresh` decides when a sleeping binding is asked to re-register. What a push carries is typed
 //! here; `io::pns` turns it into a provider's request.
 
@@ -8,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod params;
+pub mod rate;
 pub mod refresh;
 pub mod wake;
 

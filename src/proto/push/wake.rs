@@ -6,6 +6,7 @@
 //! Invariant: a wake has at least one waiter; a push in `pushes` belongs to a wake that may be over.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
@@ -13,7 +14,8 @@ use smallvec::SmallVec;
 
 use crate::proto::effects::Effects;
 use crate::proto::push::params::PushParams;
-use crate::proto::push::{CallNotice, Notice, Pns, PushId, PushRequest, PushTarget};
+use crate::proto::push::rate::Budget;
+use crate::proto::push::{CallNotice, Notice, Pns, Prid, PushId, PushRequest, PushTarget};
 use crate::proto::{BindingKey, Output};
 
 /// Who waits: a branch of a context.
@@ -32,33 +34,58 @@ pub struct Wakes {
     running: HashMap<BindingKey, Wake, RandomState>,
     pushes: HashMap<u64, Sent, RandomState>,
     last: u64,
+    budget: Budget,
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It was handed out.
+    Sent,
+    /// The device has no token for it.
+    NoToken,
+    /// One is under way, or will be when its service may be asked again.
+    UnderWay,
+    /// The device was pushed too often lately.
+    Limited {
+        /// When it may be pushed again.
+        after: Duration,
+    },
 }
 
 /// A push whose verdict is outstanding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sent {
     /// The device.
     pub key: BindingKey,
     /// The service.
     pub pns: Pns,
+    /// The token that it went to.
+    pub token: Prid,
     /// What it was for.
     pub notice: &'static str,
     /// When it was handed out.
     pub at: Instant,
+    /// The same, milliseconds since the Unix epoch.
+    pub unix_ms: u64,
 }
 
 #[derive(Debug)]
 struct Wake {
     started: Instant,
     is_pushed: bool,
+    /// Its last push failed: when the next may go.
+    retry_at: Option<Instant>,
+    failures: u32,
     waiters: SmallVec<[Waiter; 1]>,
 }
 
 impl Wakes {
-    /// No wakes.
+    /// No wakes; a device is pushed so often in a minute.
     #[must_use]
-    pub fn new(shard: u16) -> Self {
+    pub fn new(shard: u16, per_minute: u32) -> Self {
         Self {
+            budget: Budget::new(per_minute),
             shard,
             running: HashMap::default(),
             pushes: HashMap::default(),
@@ -71,6 +98,8 @@ impl Wakes {
         let wake = self.running.entry(key).or_insert_with(|| Wake {
             started: fx.now,
             is_pushed: false,
+            retry_at: None,
+            failures: 0,
             waiters: SmallVec::new(),
         });
         if !wake.waiters.contains(&waiter) {
@@ -78,8 +107,7 @@ impl Wakes {
         }
     }
 
-    /// Waits for a device and wakes it, unless a push for it is under way; returns whether this
-    /// call pushed.
+    /// Waits for a device and wakes it, unless a push for it is under way.
     pub fn join(
         &mut self,
         fx: &mut Effects<'_>,
@@ -88,16 +116,16 @@ impl Wakes {
         params: &PushParams,
         notice: CallNotice,
         lifetime: Duration,
-    ) -> bool {
+    ) -> Pushed {
         self.wait(fx, key, waiter);
         match self.running.get_mut(&key) {
             Some(wake) if !wake.is_pushed => wake.is_pushed = true,
-            Some(_) | None => return false,
+            Some(_) | None => return Pushed::UnderWay,
         }
         self.push(fx, key, params, Notice::Call(notice), lifetime)
     }
 
-    /// Sends one push to a device; returns whether the device has a token for it.
+    /// Sends one push to a device, if it has a token for it.
     pub fn push(
         &mut self,
         fx: &mut Effects<'_>,
@@ -105,7 +133,7 @@ impl Wakes {
         params: &PushParams,
         notice: Notice,
         lifetime: Duration,
-    ) -> bool {
+    ) -> Pushed {
         let token = match &notice {
             Notice::Call(_) => &params.call_token,
             // A VoIP push that brings no call ends the app: never the call's token for these.
@@ -115,17 +143,23 @@ impl Wakes {
             | Notice::Refresh
             | Notice::Wake => {
                 let Some(token) = &params.alert_token else {
-                    return false;
+                    return Pushed::NoToken;
                 };
                 token
             }
         };
+        let is_call = matches!(notice, Notice::Call(_));
+        if let Err(after) = self.budget.take(fx.now, params.wakes(), is_call) {
+            return Pushed::Limited { after };
+        }
         self.last += 1;
         let sent = Sent {
             key,
             pns: params.pns,
+            token: token.clone(),
             notice: notice.label(),
             at: fx.now,
+            unix_ms: fx.unix_ms,
         };
         self.pushes.insert(self.last, sent);
         fx.output(Output::Push(Box::new(PushRequest {
@@ -142,7 +176,7 @@ impl Wakes {
             notice,
             lifetime,
         })));
-        true
+        Pushed::Sent
     }
 
     /// Takes a push off the list of those without a verdict.
@@ -158,11 +192,43 @@ impl Wakes {
             .map_or_else(SmallVec::new, |wake| wake.waiters.clone())
     }
 
-    /// Allows another push for a device whose last one failed for now.
-    pub fn rearm(&mut self, key: BindingKey) {
+    /// A push failed for now: returns when the next may go, which is what the service asked for or,
+    /// if that is less, ever longer within `waits`.
+    pub fn back_off(
+        &mut self,
+        now: Instant,
+        key: BindingKey,
+        asked: Duration,
+        waits: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(wake) = self.running.get_mut(&key) else {
+            return asked;
+        };
+        let wait = *waits.start() * (1 << wake.failures.min(16));
+        wake.failures += 1;
+        let after = asked.max(wait.min(*waits.end()));
+        self.retry(now, key, after);
+        after
+    }
+
+    /// The next push for a device may go after a time.
+    pub fn retry(&mut self, now: Instant, key: BindingKey, after: Duration) {
         if let Some(wake) = self.running.get_mut(&key) {
-            wake.is_pushed = false;
+            wake.retry_at = Some(now + after);
         }
+    }
+
+    /// Allows the push for which the time has come; returns whether there is one.
+    pub fn rearm(&mut self, now: Instant, key: BindingKey) -> bool {
+        let Some(wake) = self.running.get_mut(&key) else {
+            return false;
+        };
+        if wake.retry_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        wake.retry_at = None;
+        wake.is_pushed = false;
+        true
     }
 
     /// The device has registered: hands back those who waited, and for how long the wake ran.

@@ -20,6 +20,7 @@ use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
 use crate::io::pns::{ApnsConfig, ApnsCredential, ApnsEnvironment};
 use crate::proto::push::{Notice, PushAccepted, PushError, PushRequest, Reason};
 
+pub(super) mod environment;
 pub(super) mod token;
 mod verdict;
 
@@ -27,6 +28,9 @@ mod verdict;
 pub const PRODUCTION_URL: &str = "https://api.push.apple.com";
 /// Apple's service for apps from Xcode.
 pub const SANDBOX_URL: &str = "https://api.sandbox.push.apple.com";
+
+/// Apple's word for a token that is none, or one of the other environment.
+pub(super) const BAD_DEVICE_TOKEN: &str = "BadDeviceToken";
 
 /// APNs' collapse identifiers are no longer than this.
 const COLLAPSE_LIMIT: usize = 64;

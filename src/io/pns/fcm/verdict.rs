@@ -36,17 +36,6 @@ impl Status {
             .iter()
             .find_map(|detail| detail.get("errorCode")?.as_str())
     }
-
-    /// Whether the registration token is what is wrong with the request.
-    fn blames_token(&self) -> bool {
-        self.details
-            .iter()
-            .filter_map(|detail| detail.get("fieldViolations")?.as_array())
-            .flatten()
-            .any(|violation| {
-                violation.get("field").and_then(serde_json::Value::as_str) == Some("message.token")
-            })
-    }
 }
 
 /// Judges a refusal: any status but 200.
@@ -75,7 +64,6 @@ pub(super) fn refusal(status: StatusCode, body: &[u8], retry_after: Option<Durat
             Judgement::Final(Err(PushError::BadCredentials { reason }))
         }
         (_, Some("UNSPECIFIED_ERROR")) => Judgement::Again(unavailable(reason)),
-        (400, _) if error.blames_token() => Judgement::Final(Err(PushError::WrongToken { reason })),
         (401, _) => Judgement::Renew(PushError::BadCredentials { reason }),
         // 404 without FCM's word is not about the token: the project is not there.
         (403 | 404, _) => Judgement::Final(Err(PushError::BadCredentials { reason })),
@@ -153,13 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_argument_condemns_the_token_only_if_it_names_it() {
+    fn a_bad_argument_condemns_no_token() {
         let named = r#"{"error":{"status":"INVALID_ARGUMENT","details":[
             {"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError","errorCode":"INVALID_ARGUMENT"},
             {"@type":"type.googleapis.com/google.rpc.BadRequest",
              "fieldViolations":[{"field":"message.token","description":"Invalid registration token"}]}]}}"#;
-        assert_eq!(judged(400, named), "final wrong-token");
-        let other = named.replace("message.token", "message.data");
-        assert_eq!(judged(400, &other), "final refused");
+        assert_eq!(judged(400, named), "final refused");
     }
 }
