@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::phone::{Model, Phone, State, linphone};
-use crate::rig::asterisk::{Agent, Keeps};
+use crate::rig::asterisk::{Agent, Asterisk, Keeps};
 use crate::rig::handset::Handset;
 use crate::rig::push::Provider;
 use crate::rig::rouse::Setup;
@@ -38,16 +38,26 @@ impl Scene {
         peers: Peers,
         router: Option<(Ipv4Addr, &str)>,
     ) -> Self {
+        let agent = Asterisk::of(peers.asterisk).agent(Keeps::One);
+        let (entered, device) = entered(&agent, peers.provider());
         let setup = Setup {
             ip: router.map(|(gateway, _)| gateway),
             // Longer than a real phone on a busy machine takes to answer.
             probe: "2s",
+            more: match model {
+                Model::Baresip => device,
+                Model::Linphone | Model::SipJs => String::new(),
+            },
             ..Setup::default()
         };
         let stage = Stage::with(peers, &setup).await;
-        let (agent, mut token) = stage.agent(Keeps::One);
-        if model == Model::Linphone && token.provider == Provider::Apns {
-            token.config.push = Some(linphone::two_tokens(&token.token));
+        let mut token = stage.device(&agent);
+        match (model, token.provider) {
+            (Model::Baresip, _) => token.token = entered,
+            (Model::Linphone, Provider::Apns) => {
+                token.config.push = Some(linphone::two_tokens(&token.token));
+            }
+            (Model::Linphone, Provider::Fcm) | (Model::SipJs, _) => {}
         }
         let namespace = router.map(|(_, namespace)| namespace);
         let mut phone = Phone::new(model, &token.config, namespace);
@@ -109,6 +119,20 @@ impl Scene {
         let end = self.stage.asterisk.call_ended(&self.agent, SOON).await;
         assert_eq!(end, "ANSWER/16");
     }
+}
+
+/// A token for a phone whose Contact cannot carry one, and the `[[device]]` that says so.
+fn entered(agent: &Agent, provider: Provider) -> (String, String) {
+    let user = &agent.user;
+    let (name, param, token) = match provider {
+        Provider::Apns => ("apns", "ABCDE12345.com.example.app", format!("{user:0>64}")),
+        Provider::Fcm => ("fcm", "my-project", format!("bare{user}:APA91bHun4MxP5")),
+    };
+    let device = format!(
+        "[[device]]\nagent = \"{user}\"\nprovider = \"{name}\"\nparam = \"{param}\"\n\
+         prid = \"{token}\"\n"
+    );
+    (token, device)
 }
 
 pub(crate) async fn an_awake_phone_is_called_and_either_side_hangs_up(model: Model, peers: Peers) {

@@ -86,10 +86,11 @@ mod linphone {
     );
 }
 
-// Its contact cannot carry push parameters: nobody can wake it.
+/// Its contact cannot carry push parameters: Rouse is told of them (`[[device]]`).
 mod baresip {
     on_every_path!(
         Baresip: an_awake_phone_is_called_and_either_side_hangs_up,
+        a_sleeping_phone_is_woken_and_either_side_hangs_up,
         a_phone_calls_and_either_side_hangs_up,
         a_phone_that_rings_is_cancelled_when_the_time_is_up,
     );

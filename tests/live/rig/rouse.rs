@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) unreachable_status: u16,
     /// `[log] filter`.
     pub(crate) log: &'static str,
+    /// Further tables: `[[device]]`.
+    pub(crate) more: String,
 }
 
 impl Default for Setup {
@@ -45,6 +47,7 @@ impl Default for Setup {
             probe: "200ms",
             unreachable_status: 480,
             log: "debug",
+            more: String::new(),
         }
     }
 }
@@ -165,6 +168,7 @@ fn configuration(
         probe,
         unreachable_status,
         log,
+        more,
         ..
     } = setup;
     let node = if *upstream == "tls" {
@@ -223,6 +227,7 @@ unreachable_status = {unreachable_status}
 [log]
 filter = "{log}"
 {push}
+{more}
 "#
     )
 }
