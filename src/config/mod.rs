@@ -13,7 +13,8 @@ pub use crate::io::pns::{
     ApnsConfig, ApnsCredential, ApnsEnvironment, Content, FcmConfig, WebPushConfig, WebhookConfig,
 };
 use crate::io::store::StoreConfig;
-use crate::proto::settings::Settings;
+use crate::proto::Transport;
+use crate::proto::settings::{Listener, Settings};
 
 mod device;
 mod file;
@@ -167,6 +168,15 @@ fn read_with_keys(source: &Source) -> (Result<Config, Mistakes>, BTreeSet<String
         return (Err(Mistakes::new(&source.name, mistakes)), keys);
     }
     config.warnings = warnings;
+    let has_tls = |l: &Listener| matches!(l.transport, Transport::Tls | Transport::Wss);
+    let settings = &config.settings;
+    // RFC 8599 §13: who reads a REGISTER has the phone's token.
+    if settings.push.services().next().is_some() && !settings.listeners.iter().any(has_tls) {
+        config.warnings.push(
+            "[push]: without a tls or wss listener the phones' push tokens travel readable: add [tls]"
+                .to_owned(),
+        );
+    }
     (Ok(config), keys)
 }
 

@@ -95,3 +95,15 @@ fn a_device_with_an_open_flow_gets_the_request_without_a_push() {
     world.expect("INVITE");
     assert!(world.pushes.is_empty());
 }
+
+/// Such a request is held no longer than its sender would wait (Timer F).
+#[test]
+fn a_request_other_than_invite_waits_only_as_long_as_timer_f_allows() {
+    let mut world = asleep();
+    let info = invite("1001", "i1").replace("INVITE", "INFO");
+    world.receive(pbx(), info);
+    world.advance(Duration::from_secs(31));
+    let status = world.sent.drain(..).find_map(|sent| sent.message.status());
+    assert_eq!(status, Some(480));
+    world.assert_quiet();
+}

@@ -1,5 +1,8 @@
 //! RFC 8599 §8: how the feature-capability indicators are written.
 
+use rouse::proto::push::Pns;
+use rouse::proto::settings::PushApp;
+
 use super::{FCM, INSTANCE, PNSREG, caps, registered};
 use crate::world::{APNS, World, ok_to_register, pbx, register, tcp};
 
@@ -27,4 +30,25 @@ fn pnsreg_stands_beside_its_service_in_the_2xx_alone() {
     let (relayed, ok) = registered(&mut World::new(), APNS, PNSREG, 3600);
     assert_eq!(caps(&relayed), ["*;+sip.pns=\"apns\""]);
     assert_eq!(caps(&ok), ["*;+sip.pns=\"apns\";+sip.pnsreg=\"150\""]);
+}
+
+/// §8.3: `+sip.vapid` stands beside Web Push's, in the 2xx alone.
+#[test]
+fn vapid_stands_beside_webpush_in_the_2xx_alone() {
+    let mut world = super::world(|settings| {
+        settings.push.apps.push(PushApp {
+            pns: Pns::WebPush,
+            name: "push.example".into(),
+        });
+        settings.push.vapid = Some("BPublicKey".into());
+    });
+    let query = "pn-provider=webpush";
+    let (relayed, ok) = registered(&mut world, query, INSTANCE, 3600);
+    assert!(caps(&relayed).is_empty());
+    assert_eq!(
+        caps(&ok),
+        ["*;+sip.pns=\"webpush\";+sip.vapid=\"BPublicKey\""]
+    );
+    let (relayed, ok) = registered(&mut world, APNS, INSTANCE, 3600);
+    assert!(!relayed.text().contains("vapid") && !ok.text().contains("vapid"));
 }
