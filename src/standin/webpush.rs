@@ -167,8 +167,8 @@ impl WebPushStandin {
     }
 
     /// The browser has unsubscribed: 410.
-    pub fn unsubscribe(&self, subscription: &Subscription) {
-        let path = path_of(&subscription.endpoint);
+    pub fn unsubscribe(&self, endpoint: &str) {
+        let path = path_of(endpoint);
         if let Some(browser) = self.service.browsers.lock().get_mut(path) {
             browser.is_gone = true;
         }

@@ -101,7 +101,9 @@ async fn both_devices_are_woken(peers: Peers) {
             let mut late = first.app().next_call().await.expect("the late call comes");
             late.wait_cancel().await.expect("and is cancelled at once");
         }
-        Provider::Fcm => first.stays_silent(Duration::from_secs(1)).await,
+        Provider::Fcm | Provider::WebPush | Provider::Webhook => {
+            first.stays_silent(Duration::from_secs(1)).await
+        }
     }
     assert_eq!(call.hangup().await.expect("the BYE is answered"), 200);
     assert_eq!(stage.asterisk.call_ended(&agent, SOON).await, "ANSWER/16");

@@ -64,6 +64,7 @@ mod devices;
 mod facts;
 mod hold;
 mod moves;
+mod providers;
 mod registration;
 mod restart;
 mod rig;

@@ -179,7 +179,7 @@ async fn one_of_three_answers_while_another_is_still_waking(peers: Peers) {
             let cancelled = late.wait_cancel().await.expect("and is cancelled at once");
             answered_elsewhere(&cancelled.reasons);
         }
-        Provider::Fcm => {
+        Provider::Fcm | Provider::WebPush | Provider::Webhook => {
             stage.push.next(&slow, "cancel", 1).await;
             slow.stays_silent(std::time::Duration::from_millis(500))
                 .await;

@@ -31,7 +31,7 @@ on_both_asterisks!(
 );
 
 /// The agent's app has registered and sleeps; Asterisk calls; the push comes; the app wakes.
-async fn woken(stage: &Stage, agent: &Agent, handset: &mut Handset) -> IncomingCall {
+pub(crate) async fn woken(stage: &Stage, agent: &Agent, handset: &mut Handset) -> IncomingCall {
     handset.wake().await;
     stage.reachable(agent).await;
     handset.sleep();
@@ -118,7 +118,7 @@ async fn a_call_that_is_given_up_while_the_phone_sleeps_does_not_ring(peers: Pee
             call.wait_cancel().await.expect("and is cancelled at once");
             assert_eq!(handset.invites(), 1);
         }
-        Provider::Fcm => {
+        Provider::Fcm | Provider::WebPush | Provider::Webhook => {
             stage.push.next(&handset, "cancel", 1).await;
             handset.stays_silent(Duration::from_secs(1)).await;
             assert_eq!(handset.invites(), 0);

@@ -180,7 +180,7 @@ async fn every_status_has_its_consequence() {
 async fn the_service_says_by_itself_who_is_gone() {
     let rig = Rig::new().await;
     let subscription = rig.browser.subscribe().unwrap();
-    rig.browser.unsubscribe(&subscription);
+    rig.browser.unsubscribe(&subscription.endpoint);
     let error = rig.call(&subscription).await.unwrap_err();
     assert_eq!(error.label(), "unregistered");
     let mut unknown = subscription.clone();
@@ -266,7 +266,7 @@ async fn an_endpoint_is_in_no_log_and_no_error() {
     let push = to(&subscription, Notice::Call(call()));
     let printed = format!("{push:?} {:?}", rig.service);
     assert!(!printed.contains("/push/") && !printed.contains(&subscription.auth));
-    rig.browser.unsubscribe(&subscription);
+    rig.browser.unsubscribe(&subscription.endpoint);
     let error = rig.call(&subscription).await.unwrap_err();
     assert!(!format!("{error} {error:?}").contains("/push/"));
 }

@@ -11,7 +11,7 @@ use rouse::standin::timeline::Timeline;
 
 use super::asterisk::Agent;
 use super::certificates::certificates;
-use super::push::Provider;
+use super::push::{Provider, Push};
 use super::rouse::Rouse;
 
 /// A handset, awake or asleep.
@@ -35,27 +35,16 @@ impl Handset {
         agent: &Agent,
         transport: Transport,
         provider: Provider,
+        push: &Push,
     ) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let domain = rouse.ip.to_string();
         let proxy = rouse.address(transport);
-        let (token, push) = match provider {
-            Provider::Apns => {
-                let token = format!("{:064x}", 0xfeed_0000 + number);
-                let push =
-                    format!("pn-provider=apns;pn-param=ABCDE12345.com.example.app;pn-prid={token}");
-                (token, push)
-            }
-            Provider::Fcm => {
-                let token = format!("dev{number}:APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx_{number}");
-                let push = format!("pn-provider=fcm;pn-param=my-project;pn-prid={token}");
-                (token, push)
-            }
-        };
+        let (token, address) = push.address(number);
         let config = PhoneConfig {
             transport,
             ca_pem: Some(certificates().ca_pem.clone()),
-            push: Some(push),
+            push: Some(address),
             instance: Some(format!("urn:uuid:00000000-0000-1000-8000-{number:012x}")),
             patience: Duration::from_secs(6),
             ..PhoneConfig::new(&agent.user, &domain, &agent.password, proxy)

@@ -4,9 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rouse::io::pns::WallClock;
 use rouse::standin::apns::{ApnsStandin, ApnsStandinConfig};
 use rouse::standin::fcm::{FcmStandin, FcmStandinConfig};
 use rouse::standin::push::AcceptedPush;
+use rouse::standin::webhook::WebhookStandin;
+use rouse::standin::webpush::WebPushStandin;
 use serde_json::Value;
 
 use super::handset::Handset;
@@ -17,6 +20,10 @@ use super::{eventually, home};
 pub(crate) enum Provider {
     Apns,
     Fcm,
+    /// A browser's.
+    WebPush,
+    /// An operator's own.
+    Webhook,
 }
 
 /// A running service.
@@ -29,6 +36,8 @@ pub(crate) struct Push {
 enum Service {
     Apns(Box<ApnsStandin>),
     Fcm(Box<FcmStandin>),
+    WebPush(Box<WebPushStandin>),
+    Webhook(Box<WebhookStandin>),
 }
 
 impl Push {
@@ -50,6 +59,46 @@ impl Push {
                 let service = Service::Fcm(Box::new(fcm));
                 Self { service, table }
             }
+            Provider::WebPush => {
+                let browser = WebPushStandin::start(WallClock::system()).await;
+                let browser = browser.expect("web push starts");
+                let table = web_push_table(&browser, &home);
+                let service = Service::WebPush(Box::new(browser));
+                Self { service, table }
+            }
+            Provider::Webhook => {
+                let own = WebhookStandin::start(true).await;
+                let own = own.expect("the webhook starts");
+                let table = webhook_table(&own, &home);
+                let service = Service::Webhook(Box::new(own));
+                Self { service, table }
+            }
+        }
+    }
+
+    /// What an app gets from it: its token, and what it puts into its Contact.
+    pub(crate) fn address(&self, number: u32) -> (String, String) {
+        match &self.service {
+            Service::Apns(_) => {
+                let token = format!("{:064x}", 0xfeed_0000 + number);
+                let push =
+                    format!("pn-provider=apns;pn-param=ABCDE12345.com.example.app;pn-prid={token}");
+                (token, push)
+            }
+            Service::Fcm(_) => {
+                let token = format!("dev{number}:APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx_{number}");
+                let push = format!("pn-provider=fcm;pn-param=my-project;pn-prid={token}");
+                (token, push)
+            }
+            Service::WebPush(browser) => {
+                let subscription = browser.subscribe().expect("the browser subscribes");
+                (subscription.endpoint.clone(), subscription.params())
+            }
+            Service::Webhook(_) => {
+                let token = format!("IQAAAA{number}");
+                let push = format!("pn-provider=hms;pn-param=1055;pn-prid={token}");
+                (token, push)
+            }
         }
     }
 
@@ -58,6 +107,8 @@ impl Push {
         let mut all = match &self.service {
             Service::Apns(apns) => apns.accepted(),
             Service::Fcm(fcm) => fcm.accepted(),
+            Service::WebPush(browser) => browser.accepted(),
+            Service::Webhook(own) => own.accepted(),
         };
         all.retain(|push| push.token == handset.token && field(push, "event") == event);
         all
@@ -78,6 +129,8 @@ impl Push {
             // A time far ahead: after whatever REGISTER came last.
             Service::Apns(apns) => apns.unregister(&handset.token, 4_000_000_000_000),
             Service::Fcm(fcm) => fcm.unregister(&handset.token),
+            Service::WebPush(browser) => browser.unsubscribe(&handset.token),
+            Service::Webhook(own) => own.unregister(&handset.token),
         }
     }
 }
@@ -124,6 +177,49 @@ ca_file = "{}"
 "#,
         account.display(),
         fcm.url(),
+        ca.display(),
+    )
+}
+
+fn web_push_table(browser: &WebPushStandin, home: &Path) -> String {
+    let ca = browser
+        .write_ca(home)
+        .expect("our directory can be written");
+    let key = home.join("vapid.pem");
+    home::write(&key, &browser.vapid_pem());
+    format!(
+        r#"
+[[push.webpush]]
+key_file = "{}"
+subject = "mailto:ops@example.com"
+hosts = ["{}"]
+private_networks = ["127.0.0.0/8"]
+ca_file = "{}"
+"#,
+        key.display(),
+        browser.addr(),
+        ca.display(),
+    )
+}
+
+fn webhook_table(own: &WebhookStandin, home: &Path) -> String {
+    let ca = own.write_ca(home).expect("our directory can be written");
+    let (bearer, hmac) = (home.join("bearer"), home.join("hmac"));
+    home::write(&bearer, own.bearer());
+    home::write(&hmac, own.signing_key());
+    format!(
+        r#"
+[[push.webhook]]
+name = "own"
+providers = ["hms"]
+url = "{}"
+bearer_file = "{}"
+hmac_file = "{}"
+ca_file = "{}"
+"#,
+        own.url(),
+        bearer.display(),
+        hmac.display(),
         ca.display(),
     )
 }

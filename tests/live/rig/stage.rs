@@ -33,6 +33,7 @@ pub(crate) struct Stage {
     pub(crate) rouse: Rouse,
     pub(crate) push: Push,
     peers: Peers,
+    provider: Provider,
 }
 
 /// How long a test waits for something that should come at once.
@@ -51,13 +52,26 @@ impl Stage {
 
     /// Sets it up before this Asterisk.
     pub(crate) async fn before(asterisk: &'static Asterisk, peers: Peers, setup: &Setup) -> Self {
-        let push = Push::start(peers.provider()).await;
+        let provider = peers.provider();
+        let push = Push::start(provider).await;
+        Self::pushed_by(push, provider, asterisk, peers, setup)
+    }
+
+    /// Sets it up with a push service that runs.
+    pub(crate) fn pushed_by(
+        push: Push,
+        provider: Provider,
+        asterisk: &'static Asterisk,
+        peers: Peers,
+        setup: &Setup,
+    ) -> Self {
         let rouse = Rouse::start(setup, asterisk, &push.table);
         Self {
             asterisk,
             rouse,
             push,
             peers,
+            provider,
         }
     }
 
@@ -70,7 +84,8 @@ impl Stage {
 
     /// Returns a handset of this agent.
     pub(crate) fn device(&self, agent: &Agent) -> Handset {
-        Handset::new(&self.rouse, agent, self.peers.phone, self.peers.provider())
+        let (phone, push) = (self.peers.phone, &self.push);
+        Handset::new(&self.rouse, agent, phone, self.provider, push)
     }
 
     /// Waits until Asterisk finds the agent reachable: chan_sip does not call it before.
