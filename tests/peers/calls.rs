@@ -57,7 +57,8 @@ impl Scene {
             (Model::Linphone, Provider::Apns) => {
                 token.config.push = Some(linphone::two_tokens(&token.token));
             }
-            (Model::Linphone, Provider::Fcm) | (Model::SipJs, _) => {}
+            (Model::Linphone, Provider::Fcm | Provider::WebPush | Provider::Webhook)
+            | (Model::SipJs, _) => {}
         }
         let namespace = router.map(|(_, namespace)| namespace);
         let mut phone = Phone::new(model, &token.config, namespace);
@@ -127,6 +128,8 @@ fn entered(agent: &Agent, provider: Provider) -> (String, String) {
     let (name, param, token) = match provider {
         Provider::Apns => ("apns", "ABCDE12345.com.example.app", format!("{user:0>64}")),
         Provider::Fcm => ("fcm", "my-project", format!("bare{user}:APA91bHun4MxP5")),
+        Provider::Webhook => ("hms", "1055", format!("bare{user}")),
+        Provider::WebPush => panic!("a browser says for itself how it is woken"),
     };
     let device = format!(
         "[[device]]\nagent = \"{user}\"\nprovider = \"{name}\"\nparam = \"{param}\"\n\
