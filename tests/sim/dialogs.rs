@@ -349,6 +349,101 @@ pub fn a_call_is_pushed_though_a_request_in_a_dialog_woke_the_phone_already() {
     world.assert_quiet();
 }
 
+/// The provider's word on a call's push is about the call alone, though a BYE waits longer.
+#[test]
+pub fn a_calls_push_that_fails_neither_ends_nor_is_repeated_for_a_bye_that_waits() {
+    for is_passing in [true, false] {
+        let mut world = World::new();
+        world.register_for(tcp(1), "1001", FCM, ONE, 600);
+        let mut dialog = called(&mut world, tcp(1), "");
+        world.close(tcp(1));
+        come_down(&mut world, &mut dialog, "BYE");
+        world.receive(pbx(), invite("1001", "c2"));
+        world.expect("SIP/2.0 100");
+        let reason = Reason::new("x");
+        if is_passing {
+            let retry_after = Duration::from_secs(1);
+            world.refuse_push(PushError::Throttled {
+                retry_after,
+                reason,
+            });
+            world.advance(Duration::from_secs(1));
+            let push = world.accept_push();
+            let Notice::Call(notice) = &push.notice else {
+                panic!("{:?}", push.notice)
+            };
+            assert_eq!(&*notice.call_id, "c2");
+        } else {
+            world.refuse_push(PushError::BadCredentials { reason });
+            world.expect("SIP/2.0 480");
+            world.expect_nothing();
+        }
+        world.register_for(tcp(2), "1001", FCM, ONE, 600);
+        let bye = world.expect("BYE");
+        let call = is_passing.then(|| world.expect("INVITE"));
+        answer(&mut world, &bye, tcp(2));
+        if let Some(call) = call {
+            answer(&mut world, &call, tcp(2));
+        }
+        world.assert_quiet();
+    }
+}
+
+#[test]
+pub fn requests_that_wait_in_dialogs_are_no_held_calls() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", FCM, ONE, 600);
+    let mut dialog = called(&mut world, tcp(1), "");
+    world.close(tcp(1));
+    for _ in 0..8 {
+        come_down(&mut world, &mut dialog, "INFO");
+    }
+    world.receive(pbx(), invite("1001", "c2"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.expect_nothing();
+}
+
+#[test]
+pub fn a_re_invite_that_waits_for_a_sleeping_phone_may_be_cancelled() {
+    let mut world = World::new();
+    let purr = purr(&mut world, tcp(1), FCM);
+    let mut dialog = called(&mut world, tcp(1), &format!(";pn-purr={purr}"));
+    world.close(tcp(1));
+    let invite = dialog.request(pbx(), "INVITE");
+    world.receive(pbx(), &invite);
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.receive(pbx(), invite.replace("INVITE", "CANCEL"));
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 487");
+    world.receive(pbx(), invite.replace("INVITE", "ACK"));
+    assert!(world.pushes.is_empty());
+    world.register_for(tcp(2), "1001", FCM, ONE, 600);
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+/// RFC 4320 §4.2: 408 is for INVITE alone, whoever says it.
+#[test]
+pub fn a_phones_408_to_another_request_than_invite_does_not_pass() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", FCM, ONE, 600);
+    let mut dialog = called(&mut world, tcp(1), "");
+    for method in ["INFO", "BYE"] {
+        come_down(&mut world, &mut dialog, method);
+        let sent = world.expect(method);
+        world.receive(tcp(1), response(&sent, "408 Request Timeout", ""));
+        world.expect("SIP/2.0 504");
+    }
+    come_down(&mut world, &mut dialog, "INVITE");
+    let sent = world.expect("INVITE");
+    world.receive(tcp(1), response(&sent, "408 Request Timeout", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 408");
+    world.assert_quiet();
+}
+
 /// Attended transfer: the call comes to the Contact that the replaced dialog had (RFC 8599 §7).
 #[test]
 pub fn an_invite_that_replaces_a_dialog_reaches_the_device_by_its_purr_and_passes_untouched() {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 use crate::proto::effects::Effects;
 use crate::proto::event::{Kept, KeptEnd, KeptOutcome};
@@ -84,7 +85,8 @@ impl Proxy {
     ) -> Hold {
         let device = branch.and_then(Branch::device);
         let has_purr = || device.is_some() && self.purr_of(request) == device;
-        let keeps = !self.settings.wake.message_hold.is_zero();
+        // What would be kept now would be lost with us.
+        let keeps = !self.settings.wake.message_hold.is_zero() && !self.is_draining;
         match (request.method(), is_in_dialog) {
             (Some(Method::Invite), false) => Hold::Call,
             (Some(Method::Message), false) if keeps => Hold::Message,
@@ -138,6 +140,16 @@ impl Proxy {
             }
             Hold::Call => {}
         }
+    }
+
+    /// The calls that wait for a device, among all that waits for it.
+    pub(super) fn calls_for(&self, key: BindingKey) -> SmallVec<[Waiter; 1]> {
+        let mut waiters = self.wakes.waiters(key);
+        waiters.retain(|waiter| {
+            let context = self.contexts.peek(waiter.context);
+            context.is_some_and(|context| context.hold == Hold::Call)
+        });
+        waiters
     }
 
     /// A push that shows nothing failed: a request that had it sent waits no longer, unless the

@@ -216,6 +216,9 @@ impl Proxy {
     ) {
         let new = if status == 503 {
             Best::Local(Reject::CalleeUnavailable)
+        } else if status == 408 && !context.is_invite() {
+            // RFC 4320 §4.2: 408 is for INVITE alone.
+            Best::Local(Reject::UpstreamSilent)
         } else {
             let Some(response) = without_our_via(fx, response) else {
                 return;

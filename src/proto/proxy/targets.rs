@@ -251,7 +251,7 @@ impl Proxy {
         agent
             .bindings
             .iter()
-            .map(|b| self.wakes.waiters(BindingKey { aor, binding: b.id }).len())
+            .map(|b| self.calls_for(BindingKey { aor, binding: b.id }).len())
             .max()
             .unwrap_or(0)
     }

@@ -230,12 +230,7 @@ impl Upstreams {
 
     /// Whether a node is at an address.
     #[must_use]
-    pub(super) fn is_at(
-        &self,
-        node: u16,
-        transport: Transport,
-        address: SocketAddr,
-    ) -> bool {
+    pub(super) fn is_at(&self, node: u16, transport: Transport, address: SocketAddr) -> bool {
         self.nodes.get(usize::from(node)).is_some_and(|state| {
             state
                 .hops

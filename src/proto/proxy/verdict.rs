@@ -93,8 +93,22 @@ impl Proxy {
                     arm_retry(fx, context, waiter.branch, after);
                 }
                 Some(_) => {}
-                None => proxy.on_cannot_wake(fx, context, waiter.branch),
+                None if proxy.waits_in_vain(context, key) => {
+                    proxy.on_cannot_wake(fx, context, waiter.branch);
+                }
+                // It waits for a device that comes by itself.
+                None => {}
             });
+        }
+    }
+
+    /// Whether a request waits for a device that no push will bring.
+    fn waits_in_vain(&self, context: &ResponseContext, key: BindingKey) -> bool {
+        let is_woken = self.location.binding(key).is_some_and(|b| b.push.is_some());
+        match context.hold {
+            Hold::Call => true,
+            Hold::Brief { is_pushed } => is_pushed && !is_woken,
+            Hold::Message | Hold::Notify(_) => false,
         }
     }
 
