@@ -175,6 +175,34 @@ pub(crate) async fn a_suspended_phone_is_pushed_and_rings_once(model: Model, pee
     assert_eq!(scene.stage.push.of(&scene.token, "call").len(), 1);
 }
 
+/// Its own re-INVITEs and REFER, in whatever words it has for them.
+pub(crate) async fn a_phone_holds_its_call_and_gives_it_away(model: Model, peers: Peers) {
+    let mut scene = Scene::new(model, peers).await;
+    scene.stage.asterisk.call(&scene.agent, 9);
+    scene.phone.reaches(State::Ringing).await;
+    scene.phone.answer();
+    scene.phone.reaches(State::Talking).await;
+    scene.stage.talking(&scene.agent).await;
+    for _ in 0..2 {
+        scene.phone.hold();
+        scene.phone.reaches(State::Held).await;
+        scene.phone.take_up();
+        scene.phone.reaches(State::Talking).await;
+    }
+    let (target, mut third) = scene.stage.agent(Keeps::One);
+    third.wake().await;
+    scene.stage.reachable(&target).await;
+    scene.phone.transfer(&target.user);
+    let mut arrived = third.app().next_call().await.expect("it rings");
+    arrived.answer().await.expect("the ACK comes");
+    // It is told so (RFC 3515 §2.4.5), and hangs up.
+    scene.phone.reaches(State::Over).await;
+    scene.stage.talking(&target).await;
+    assert_eq!(arrived.hangup().await.expect("the BYE is answered"), 200);
+    assert_eq!(scene.stage.asterisk.channels_of(&scene.agent), 0);
+    scene.has_called(1);
+}
+
 pub(crate) async fn a_phone_calls_and_either_side_hangs_up(model: Model, peers: Peers) {
     let mut scene = Scene::new(model, peers).await;
     scene.phone.dial("600");

@@ -81,6 +81,7 @@ mod linphone {
         Linphone: an_awake_phone_is_called_and_either_side_hangs_up,
         a_sleeping_phone_is_woken_and_either_side_hangs_up,
         a_suspended_phone_is_pushed_and_rings_once,
+        a_phone_holds_its_call_and_gives_it_away,
         a_phone_calls_and_either_side_hangs_up,
         a_phone_that_rings_is_cancelled_when_the_time_is_up,
     );

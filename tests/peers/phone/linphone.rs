@@ -62,6 +62,7 @@ fn state(line: &str) -> Option<State> {
     match line.strip_prefix("Event: LinphoneCall")? {
         "IncomingReceived" => Some(State::Ringing),
         "StreamsRunning" => Some(State::Talking),
+        "Paused" => Some(State::Held),
         "Released" => Some(State::Over),
         _ => None,
     }

@@ -31,6 +31,8 @@ pub(crate) enum State {
     Ringing,
     Talking,
     Over,
+    /// Linphone alone says so.
+    Held,
     /// SIP.js alone says so, as the next.
     Registered,
     Offline,
@@ -149,6 +151,22 @@ impl Phone {
             Model::Linphone => format!("call {uri}\n"),
             Model::SipJs => format!("dial {uri}\n"),
         });
+    }
+
+    /// Makes Linphone hold its first call.
+    pub(crate) fn hold(&mut self) {
+        self.order(|_| "call-pause 1\n".to_owned());
+    }
+
+    /// Makes Linphone take it up again.
+    pub(crate) fn take_up(&mut self) {
+        self.order(|_| "call-resume 1\n".to_owned());
+    }
+
+    /// Makes Linphone send whom it talks to in its first call to an extension.
+    pub(crate) fn transfer(&mut self, extension: &str) {
+        let uri = format!("sip:{extension}@{}", self.account.domain);
+        self.order(|_| format!("call-transfer 1 {uri}\n"));
     }
 
     /// Takes SIP.js's connection away, as a network that goes does.
