@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use rouse::proto::Transport;
+
 use crate::phone::{Model, Phone, State, linphone};
 use crate::rig::asterisk::{Agent, Asterisk, Keeps};
 use crate::rig::handset::Handset;
@@ -97,6 +99,19 @@ impl Scene {
         .await;
     }
 
+    /// Returns how many Record-Route values Asterisk saw in the phone's answer.
+    fn routes(&self) -> usize {
+        let wire = self.stage.asterisk.wire(|message| {
+            !message.is_sent
+                && message.status() == Some(200)
+                && message.answers() == "INVITE"
+                && message.header("To").contains(&self.agent.user)
+        });
+        let answer = wire.first().expect("the phone has answered");
+        let lines = answer.headers("Record-Route").into_iter();
+        lines.flat_map(|line| line.split(',')).count()
+    }
+
     /// Asserts that the phone was called so often and never pushed.
     pub(crate) fn has_called(&self, calls: usize) {
         assert_eq!(self.phone.calls(), calls);
@@ -183,6 +198,10 @@ pub(crate) async fn a_phone_holds_its_call_and_gives_it_away(model: Model, peers
     scene.phone.answer();
     scene.phone.reaches(State::Talking).await;
     scene.stage.talking(&scene.agent).await;
+    assert_eq!(
+        scene.routes(),
+        if peers.phone == Transport::Udp { 1 } else { 2 }
+    );
     for _ in 0..2 {
         scene.phone.hold();
         scene.phone.reaches(State::Held).await;

@@ -226,6 +226,27 @@ pub fn while_a_phone_is_woken_the_caller_hears_what_was_chosen() {
     }
 }
 
+/// liblinphone answers a line of two values with three: the last one twice.
+#[test]
+pub fn each_side_of_ours_has_a_record_route_line_of_its_own() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let forwarded = world.expect("INVITE").message;
+    let lines = forwarded
+        .headers()
+        .filter(|line| line.name == HeaderName::RecordRoute);
+    let lines: Vec<_> = lines
+        .map(|line| String::from_utf8_lossy(line.value))
+        .collect();
+    let [far, near] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert!(far.ends_with("@192.0.2.1:5060;transport=tcp;lr>"), "{far}");
+    assert!(near.ends_with("@192.0.2.1:5060;lr>"), "{near}");
+}
+
 /// Pain 22: the second call finds the flow that the first one uses.
 #[test]
 pub fn a_second_call_for_a_phone_in_a_call_is_sent_on_its_flow_and_not_pushed() {

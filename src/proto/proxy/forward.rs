@@ -114,9 +114,13 @@ impl Proxy {
                 request.method()
             && let Some(key) = self.dialog_device(context, branch)
         {
-            let value =
+            let (near, far) =
                 self.record_route(key, context.flow.listener, context.flow.transport, leg)?;
-            edit.prepend(HeaderName::RecordRoute, value);
+            // A line for each: some phones repeat the last value of a line that has more.
+            edit.prepend(HeaderName::RecordRoute, near);
+            if let Some(far) = far {
+                edit.prepend(HeaderName::RecordRoute, far);
+            }
         }
         Message::parse(edit.finish()).ok()
     }
@@ -182,23 +186,23 @@ impl Proxy {
         self.caller_on(&context.request, context.flow.id)
     }
 
-    /// Our Record-Route: one URI if both sides reach us at the same address, else one for each,
-    /// the far side's first (RFC 5658 §5).
+    /// Our Record-Route: one URI if both sides reach us at the same address, else one for each; the
+    /// far side's comes first on the wire (RFC 5658 §5).
     fn record_route(
         &self,
         key: BindingKey,
         listener: ListenerId,
         transport: Transport,
         leg: &Leg,
-    ) -> Option<String> {
+    ) -> Option<(String, Option<String>)> {
         let node = leg.node.unwrap_or(NO_NODE);
         let token = self.signer.sign(FlowToken { key, node });
         let near = self.route_uri(&token, listener, transport)?;
         if leg.listener == listener && leg.transport == transport {
-            return Some(near);
+            return Some((near, None));
         }
         let far = self.route_uri(&token, leg.listener, leg.transport)?;
-        Some(format!("{far}, {near}"))
+        Some((near, Some(far)))
     }
 
     /// A Route value of ours.
