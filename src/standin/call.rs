@@ -114,7 +114,7 @@ impl IncomingCall {
         let leg = &self.leg;
         let contact = leg
             .endpoint
-            .contact_uri(&leg.call.user, leg.far.transport, "");
+            .dialog_contact(&leg.call.user, leg.far.transport);
         Draft::response(&self.invite, leg.far.address, status, &leg.call.key.1)
             .line("Contact", format!("<{contact}>"))
     }

@@ -159,7 +159,7 @@ impl Endpoint {
 
     /// Writes a 200 to an INVITE, with an SDP answer.
     pub(crate) fn acceptance(&self, invite: &Message, from: Peer, call: &Call) -> Bytes {
-        let contact = self.contact_uri(&call.user, from.transport, "");
+        let contact = self.dialog_contact(&call.user, from.transport);
         Draft::response(invite, from.address, 200, &call.key.1)
             .line("Contact", format!("<{contact}>"))
             .line("Allow", ALLOW)

@@ -88,7 +88,7 @@ impl Invitation {
         cseq: u32,
         authorization: Option<(&'static str, String)>,
     ) -> Bytes {
-        let contact = endpoint.contact_uri(&self.user, self.hop.transport, "");
+        let contact = endpoint.dialog_contact(&self.user, self.hop.transport);
         let lines = self.lines.iter();
         let draft = Draft::request("INVITE", &self.target, &endpoint.via(self.hop.transport))
             .lines("Route", &self.routes)

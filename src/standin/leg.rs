@@ -139,9 +139,7 @@ impl Leg {
     }
 
     fn contact(&self, hop: Peer) -> String {
-        let uri = self
-            .endpoint
-            .contact_uri(&self.call.user, hop.transport, "");
+        let uri = self.endpoint.dialog_contact(&self.call.user, hop.transport);
         format!("<{uri}>")
     }
 

@@ -42,6 +42,8 @@ pub struct PhoneConfig {
     pub server_name: String,
     /// Push parameters as they stand in the Contact URI, without a leading semicolon.
     pub push: Option<String>,
+    /// Whether dialogs get the PURR of the last registration (RFC 8599 §6.1.1).
+    pub uses_purr: bool,
     /// `+sip.instance` (RFC 5626 §4.1) without quotes and brackets: `urn:uuid:…`.
     pub instance: Option<String>,
     /// `reg-id` (RFC 5626 §4.2).
@@ -72,6 +74,7 @@ impl PhoneConfig {
             ca_pem: None,
             server_name: "localhost".to_owned(),
             push: None,
+            uses_purr: false,
             instance: None,
             reg_id: None,
             expires: 3600,
@@ -371,6 +374,12 @@ impl Phone {
             .or_else(|| header_text(&response, HeaderName::Expires).parse().ok())
             .or_else(|| contacts.first().and_then(granted))
             .unwrap_or(asked);
+        let caps = header_text(&response, HeaderName::FeatureCaps);
+        if let Some((_, after)) = caps.split_once("+sip.pnspurr=\"")
+            && let (true, Some((purr, _))) = (self.config.uses_purr, after.split_once('"'))
+        {
+            self.endpoint.use_purr(purr.to_owned());
+        }
         Registered {
             status: response.status().unwrap_or_default(),
             expires,

@@ -132,6 +132,8 @@ struct Inner {
     /// [`Setup::outbound`] as it is now.
     outbound: Mutex<Option<Peer>>,
     timeline: Timeline,
+    /// The PURR that goes into the Contact of dialogs (RFC 8599 §6.1.1).
+    purr: Mutex<Option<String>>,
     link: Mutex<Link>,
     state: Mutex<State>,
     tasks: Mutex<JoinSet<()>>,
@@ -174,6 +176,7 @@ impl Endpoint {
             outbound: Mutex::new(setup.outbound),
             setup,
             timeline,
+            purr: Mutex::new(None),
             link: Mutex::new(link.clone()),
             state: Mutex::new(state),
             tasks: Mutex::default(),
@@ -252,6 +255,18 @@ impl Endpoint {
             }
         };
         format!("sip:{user}@{local}{transport}{params}")
+    }
+
+    /// Returns the Contact URI that a dialog gets.
+    pub(crate) fn dialog_contact(&self, user: &str, transport: Transport) -> String {
+        let purr = self.0.purr.lock().clone();
+        let purr = purr.map_or_else(String::new, |purr| format!(";pn-purr={purr}"));
+        self.contact_uri(user, transport, &purr)
+    }
+
+    /// Has dialogs from now on bring requests inside them by a push.
+    pub(crate) fn use_purr(&self, purr: String) {
+        *self.0.purr.lock() = Some(purr);
     }
 
     /// Returns a Via value with a new branch.

@@ -12,6 +12,7 @@ on_both_asterisks!(
     messages_wait_for_a_sleeping_phone_and_come_in_order,
     a_message_to_an_awake_phone_is_answered_by_it,
     of_a_lamp_a_sleeping_phone_gets_the_newest_state,
+    a_bye_brings_the_phones_purr_and_waits_for_a_phone_that_sleeps_in_its_call,
 );
 
 /// The statuses that Asterisk got for its requests of a method to an agent.
@@ -104,4 +105,45 @@ async fn of_a_lamp_a_sleeping_phone_gets_the_newest_state(peers: Peers) {
     for event in ["call", "message", "wake", "refresh"] {
         assert!(stage.push.of(&handset, event).is_empty(), "{event}");
     }
+}
+
+/// Asterisk keeps the parameter of the Contact that it does not know, and sends to it.
+async fn a_bye_brings_the_phones_purr_and_waits_for_a_phone_that_sleeps_in_its_call(peers: Peers) {
+    let stage = Stage::new(peers).await;
+    let (agent, mut handset) = stage.agent(Keeps::One);
+    handset.config.uses_purr = true;
+    handset.wake().await;
+    stage.reachable(&agent).await;
+    stage.asterisk.call(&agent, 9);
+    let mut call = handset.app().next_call().await.expect("it rings");
+    call.answer().await.expect("the ACK comes");
+    stage.talking(&agent).await;
+    handset.sleep();
+
+    stage.asterisk.hang_up(&agent);
+    let call_id = call.call_id().to_owned();
+    let bye = eventually("Asterisk sends its BYE", SOON, async || {
+        let mut wire = stage.dialog(&call_id).into_iter();
+        wire.find(|message| message.is_sent && message.method() == Some("BYE"))
+    })
+    .await;
+    let uri = bye.uri().expect("it is a request");
+    assert!(uri.contains(";pn-purr="), "{uri}");
+    assert!(!uri.contains("pn-prid"), "{uri}");
+    if handset.provider == Provider::Fcm {
+        stage.push.next(&handset, "wake", 1).await;
+    }
+    assert_eq!(stage.push.of(&handset, "call").len(), 0);
+    handset.wake().await;
+    eventually("the BYE reaches the phone", SOON, async || {
+        let mut seen = handset.app().requests_seen().into_iter();
+        seen.find(|request| request.method() == Some(Method::Bye))
+    })
+    .await;
+    eventually("and its answer Asterisk", SOON, async || {
+        let wire = stage.dialog(&call_id);
+        let mut answers = wire.iter().filter(|message| message.answers() == "BYE");
+        answers.any(|answer| !answer.is_sent).then_some(())
+    })
+    .await;
 }
