@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::proto::BindingKey;
+use crate::proto::{BindingKey, FlowId};
 use crate::proto::transaction::{ClientId, ServerId};
 
 /// A timer of a transaction (RFC 3261 §17 and table 4, RFC 6026 §8.4 and §8.7).
@@ -53,6 +53,8 @@ pub enum Timer {
     Resolve(u16),
     /// A server transaction's timer.
     Server(ServerId, Letter),
+    /// A flow that its agent has left under a request carries no copy of it any more.
+    Unbind(FlowId),
 }
 
 /// A deadline of a response context or of one of its branches (the branch's index).

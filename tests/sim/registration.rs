@@ -7,8 +7,8 @@ use rouse::proto::sip::HeaderName;
 use rouse::proto::{AorId, Destination, Event, Input, Transport};
 
 use crate::world::{
-    APNS, Sent, TOKEN, World, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
-    settings, tcp, udp, via, without_purr,
+    APNS, Sent, TOKEN, World, contact_uri, crlf, invite, invite_to, ok_to_register, pbx, register,
+    response, settings, tcp, udp, via, without_purr,
 };
 
 #[test]
@@ -273,7 +273,8 @@ pub fn in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_a
     let relayed = world.expect("REGISTER");
     let contact = relayed.header(HeaderName::Contact);
     assert!(
-        contact.starts_with("<sip:1001@10.0.0.5:5060>;+sip.instance=\"<urn:uuid:1>\""),
+        contact.starts_with("<sip:1001@10.0.0.5:5060;rouse=")
+            && contact.contains(">;+sip.instance=\"<urn:uuid:1>\""),
         "{contact}"
     );
     assert!(
@@ -321,8 +322,8 @@ pub fn in_path_mode_a_device_that_comes_from_elsewhere_takes_its_old_contact_awa
     let [new, old] = contacts[..] else {
         panic!("{}", relayed.text())
     };
-    assert!(new.starts_with(b"<sip:1001@10.9.9.9:5060>"));
-    assert_eq!(old, b"<sip:1001@10.0.0.5:5060>;expires=0");
+    assert!(new.starts_with(b"<sip:1001@10.9.9.9:5060;rouse="));
+    assert!(old.starts_with(b"<sip:1001@10.0.0.5:5060;rouse=") && old.ends_with(b">;expires=0"));
     world.receive(pbx(), ok_to_register(&relayed));
     world.expect("SIP/2.0 200");
     // It has gone: a refresh from there says nothing of it.
@@ -544,7 +545,7 @@ pub fn in_path_mode_the_contact_names_the_transport_by_which_the_upstream_reache
     );
     let contact = world.expect("REGISTER").header(HeaderName::Contact);
     assert!(
-        contact.starts_with("<sip:1001@10.0.0.5:5060;ob>"),
+        contact.starts_with("<sip:1001@10.0.0.5:5060;ob;rouse="),
         "{contact}"
     );
     let mut by_tcp = settings(ContactMode::Path);
@@ -553,7 +554,28 @@ pub fn in_path_mode_the_contact_names_the_transport_by_which_the_upstream_reache
     world.receive(udp(1), register(udp(1), "1001", "ob", "", 60, 1));
     let contact = world.expect("REGISTER").header(HeaderName::Contact);
     assert!(
-        contact.starts_with("<sip:1001@10.0.0.5:5060;ob;transport=tcp>"),
+        contact.starts_with("<sip:1001@10.0.0.5:5060;ob;transport=tcp;rouse="),
         "{contact}"
     );
+}
+
+/// chan_sip's qualify has no Route, and goes to the phone's own Contact, whatever its user is.
+#[test]
+pub fn in_path_mode_a_qualify_without_route_is_answered_for_the_device_that_its_contact_names() {
+    let mut world = World::with(settings(ContactMode::Path));
+    let text = register(udp(1), "1001", APNS, "", 60, 1).replace("<sip:1001@10", "<sip:line7@10");
+    world.receive(udp(1), text);
+    let relayed = world.expect("REGISTER");
+    let contact = relayed.header(HeaderName::Contact);
+    let uri = contact[1..].split('>').next().unwrap();
+    world.receive(pbx(), ok_to_register(&relayed));
+    world.expect("SIP/2.0 200");
+    world.receive(pbx(), invite_to(uri, "q1").replace("INVITE", "OPTIONS"));
+    world.expect("SIP/2.0 200");
+    // A call by that Contact alone reaches the phone under the one that it knows.
+    world.receive(pbx(), invite_to(uri, "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE sip:line7@10.0.0.5:5060;pn-provider");
+    assert_eq!(sent.to, Destination::Flow(udp(1).id));
+    assert!(!sent.first_line().contains("rouse="));
 }

@@ -10,8 +10,8 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds, verdicts,
-    wake,
+    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds,
+    verdicts, wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -198,6 +198,7 @@ fn registration_land_in_their_shards() {
         registration::options_during_the_first_register_is_answered_200,
         registration::a_domain_that_nobody_serves_is_not_relayed_to,
         registration::an_upstream_that_is_silent_fails_over_and_at_last_is_504,
+        registration::in_path_mode_a_qualify_without_route_is_answered_for_the_device_that_its_contact_names,
         registration::a_pushed_device_and_its_registrar_are_told_so,
         registration::a_device_that_asks_is_told_which_services_there_are,
         registration::a_service_that_we_have_not_or_that_a_nearer_proxy_has_is_plain_sip,
@@ -449,6 +450,60 @@ Content-Length: 0
             world.close(tcp(1));
             assert_eq!(world.count().1, 0, "every shard has heard of it");
             world.assert_quiet();
+        });
+    }
+}
+
+/// Two accounts of one app on one connection; one leaves while its call is being set up. What it
+/// repeats is still the shard's that knows the call, which is sent once.
+#[test]
+fn a_call_of_an_account_that_left_its_connection_is_still_one_call() {
+    for shards in SHARDS {
+        with_shards(shards, || {
+            for at in 1..=9_u16 {
+                let mut world = World::new();
+                for at in 1..=9_u16 {
+                    world.register_for(udp(1), &format!("100{at}"), "", "", 7200);
+                }
+                let user = format!("100{at}");
+                let text = crlf(&format!(
+                    "
+INVITE sip:600@pbx.example.com SIP/2.0
+{}
+Max-Forwards: 70
+From: <sip:{user}@pbx.example.com>;tag=p
+To: <sip:600@pbx.example.com>
+Contact: <sip:{user}@10.0.0.5:5060>
+Call-ID: out
+CSeq: 1 INVITE
+Content-Length: 0
+
+",
+                    via(udp(1), "z9hG4bKout")
+                ));
+                world.receive(udp(1), &text);
+                world.expect("SIP/2.0 100");
+                let sent = world.expect("INVITE");
+                world.receive(udp(1), register(udp(1), &user, "", "", 0, 99));
+                let relayed = world.expect("REGISTER");
+                world.receive(pbx(), ok_to_register(&relayed));
+                world.expect("SIP/2.0 200");
+                world.receive(udp(1), &text);
+                world.expect("SIP/2.0 100");
+                world.expect_nothing();
+                world.receive(pbx(), response(&sent, "180 Ringing", ""));
+                world.expect("SIP/2.0 180");
+                world.receive(udp(1), text.replace("INVITE", "CANCEL"));
+                world.expect("SIP/2.0 200");
+                let cancel = world.expect("CANCEL");
+                world.receive(pbx(), response(&cancel, "200 OK", ""));
+                world.receive(pbx(), response(&sent, "487 Request Terminated", ""));
+                world.expect("ACK");
+                world.expect("SIP/2.0 487");
+                world.receive(udp(1), text.replace("INVITE", "ACK"));
+                world.expect_nothing();
+                world.assert_quiet();
+            }
         });
     }
 }

@@ -35,7 +35,7 @@ impl Proxy {
         if let Some(timer) = old.as_ref().and_then(|old| old.timer) {
             fx.cancel(timer);
         }
-        report_flows(fx, &changes);
+        self.report_left(fx, &changes);
         let is_new = old.is_none();
         fx.event(Event::Registered {
             key,
@@ -53,7 +53,28 @@ impl Proxy {
             if let Some(timer) = binding.timer {
                 fx.cancel(timer);
             }
-            report_flows(fx, change.as_slice());
+            self.report_left(fx, change.as_slice());
+        }
+    }
+
+    /// Tells the transports which flows have agents; one that its agent has left under a request
+    /// only when that cannot be repeated any more: its copies, and its CANCEL and ACK, belong to
+    /// this shard, and the flow may carry agents of others.
+    fn report_left(&self, fx: &mut Effects<'_>, changes: &[FlowChange]) {
+        for change in changes {
+            match *change {
+                FlowChange::Unbound(flow) if self.contexts.has_sender(flow) => {
+                    fx.arm(self.settings.timing.t1 * 64, Timer::Unbind(flow));
+                }
+                FlowChange::Bound(_) | FlowChange::Unbound(_) => report_flows(fx, &[*change]),
+            }
+        }
+    }
+
+    /// Nobody repeats a request any more on a flow that its agent has left.
+    pub(super) fn on_unbind(&self, fx: &mut Effects<'_>, flow: FlowId) {
+        if self.location.on_flow(flow).is_empty() && !self.moved.contains_key(&flow) {
+            fx.output(Output::FlowUnbound { flow });
         }
     }
 

@@ -3,6 +3,7 @@
 
 use slab::Slab;
 
+use crate::proto::FlowId;
 use crate::proto::proxy::response_context::ResponseContext;
 use crate::proto::push::wake::Waiter;
 
@@ -72,6 +73,14 @@ impl Contexts {
         if self.slots.contains(slot) {
             self.slots.remove(slot);
         }
+    }
+
+    /// Whether a request that came over a flow still has no answer.
+    pub(super) fn has_sender(&self, flow: FlowId) -> bool {
+        self.slots.iter().any(|(_, slot)| {
+            let context = slot.context.as_deref();
+            context.is_some_and(|context| context.flow.id == flow)
+        })
     }
 
     /// How many there are.

@@ -319,6 +319,7 @@ impl Proxy {
                 self.late_answers.remove(&client);
             }
             Timer::Resolve(node) => fx.output(Output::Resolve { node }),
+            Timer::Unbind(flow) => self.on_unbind(fx, flow),
             Timer::Server(id, letter) => self.transactions.handle_server_timer(fx, id, letter),
         }
     }

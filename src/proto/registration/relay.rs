@@ -19,7 +19,7 @@ use crate::proto::registration::outbound;
 use crate::proto::reject::Reject;
 use crate::proto::settings::{ContactMode, Settings};
 use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape, unquote};
-use crate::proto::{AorId, BindingId};
+use crate::proto::{AorId, BindingId, BindingKey};
 
 /// What a REGISTER asks when it names no time (RFC 3261 §10.2.1.1 leaves it to the registrar).
 const DEFAULT_EXPIRES: u32 = 3600;
@@ -203,7 +203,7 @@ impl Relay {
             }
             ContactMode::Path => {
                 for device in devices {
-                    values.push(device.for_upstream(least, our_address));
+                    values.push(device.for_upstream(least, our_address, aor));
                 }
                 let expires = if longest > 0 { longest.max(least) } else { 0 };
                 UpstreamContacts::Ours { values, expires }
@@ -223,13 +223,17 @@ impl Relay {
         else {
             return SmallVec::new();
         };
+        let key = |device: &DeviceAsk| device.key(self.aor.id());
         let named: SmallVec<[Vec<u8>; 1]> = devices
             .iter()
-            .filter_map(|device| uri_for_upstream(&device.contact, our_address))
+            .filter_map(|device| uri_for_upstream(&device.contact, our_address, key(device)))
             .collect();
         devices
             .iter()
-            .filter_map(|device| uri_for_upstream(&agent.binding(device.id)?.contact, our_address))
+            .filter_map(|device| {
+                let old = &agent.binding(device.id)?.contact;
+                uri_for_upstream(old, our_address, key(device))
+            })
             .filter(|old| !named.contains(old))
             .map(|old| format!("<{}>;expires=0", String::from_utf8_lossy(&old)))
             .collect()
@@ -395,11 +399,18 @@ impl DeviceAsk {
         })
     }
 
+    const fn key(&self, aor: AorId) -> BindingKey {
+        BindingKey {
+            aor,
+            binding: self.id,
+        }
+    }
+
     /// The Contact for an upstream that sees the phone's own.
-    fn for_upstream(&self, least: u32, our_address: &str) -> String {
+    fn for_upstream(&self, least: u32, our_address: &str, aor: AorId) -> String {
         let (Ok(address), Some(uri)) = (
             NameAddr::parse(&self.contact),
-            uri_for_upstream(&self.contact, our_address),
+            uri_for_upstream(&self.contact, our_address, self.key(aor)),
         ) else {
             return String::new();
         };
@@ -424,15 +435,20 @@ impl DeviceAsk {
 
 /// The URI of a phone's own Contact as an upstream sees it: without what is about pushes, and with
 /// the transport by which the upstream reaches us. chan_sip goes by the Contact's, even to the next
-/// hop of a Path.
-fn uri_for_upstream(contact: &[u8], our_address: &str) -> Option<Vec<u8>> {
+/// hop of a Path; and with whose it is: chan_sip's qualify has no Route, and the Contact's user need
+/// not be the agent's.
+fn uri_for_upstream(contact: &[u8], our_address: &str, key: BindingKey) -> Option<Vec<u8>> {
     let address = NameAddr::parse(contact).ok()?;
     let uri = address.parse_uri().ok()?;
     let mut written =
         uri.without_params(|name| is_push_param(name) || name.eq_ignore_ascii_case(b"transport"));
-    if let (Some((_, transport)), None) = (our_address.split_once(';'), uri.headers) {
-        written.push(b';');
-        written.extend_from_slice(transport.as_bytes());
+    if uri.headers.is_none() {
+        if let Some((_, transport)) = our_address.split_once(';') {
+            written.push(b';');
+            written.extend_from_slice(transport.as_bytes());
+        }
+        let (aor, device) = (key.aor.0, key.binding.0);
+        written.extend_from_slice(format!(";{CONTACT_PARAM}={aor:016x}.{device:016x}").as_bytes());
     }
     Some(written)
 }
