@@ -3,8 +3,8 @@
 //! broken, messages with bytes changed.
 //!
 //! Nothing panics; everything that leaves is valid SIP; an INVITE gets exactly one final response
-//! (or 2xxs alone); a phone that rings gets no second INVITE of the same call; and when everybody
-//! is silent nothing is in flight any more.
+//! (or 2xxs alone); a phone that rings gets no second INVITE of the same call; one that has answered
+//! a MESSAGE or a NOTIFY gets it no more; and when everybody is silent nothing is in flight any more.
 //!
 //! A seed that fails is printed; `SIM_SEED=number` plays that one alone and tells what happens,
 //! `SIM_CASES=number` plays as many.
@@ -59,6 +59,8 @@ struct Play {
     ringing: BTreeMap<(String, String), Vec<(String, FlowId)>>,
     /// The newest INVITE of a call to a device.
     newest: BTreeMap<(String, String), String>,
+    /// MESSAGEs and NOTIFYs that a device has answered: it gets them no more.
+    taken: BTreeSet<(String, String)>,
     /// Answered calls: what a request in the dialog needs.
     dialogs: Vec<(String, String, Vec<String>)>,
 }
@@ -87,6 +89,7 @@ impl Play {
             finals: BTreeMap::new(),
             ringing: BTreeMap::new(),
             newest: BTreeMap::new(),
+            taken: BTreeSet::new(),
             dialogs: Vec::new(),
         }
     }
@@ -240,6 +243,14 @@ impl Play {
         let code: u16 = code.parse().unwrap();
         if is_invite && is_right {
             self.note_answer(&sent, code);
+        }
+        if is_kept(&sent) && is_right && code >= 200 {
+            let key = self.key(&sent);
+            let is_newest = self.newest.get(&key) == Some(&branch_of(&sent.message, 0));
+            let is_late = self.world.now > sent.at + Duration::from_secs(31);
+            if is_newest && !is_late {
+                self.taken.insert(key);
+            }
         }
         if is_invite && code < 200 {
             self.asked.push((flow, sent.clone()));
@@ -628,6 +639,14 @@ Content-Length: 0
         let is_initial = !sent.header(HeaderName::To).contains(";tag=");
         let is_unchanged = self.owed.get(&branch_of(&sent.message, 1)) == Some(&true);
         let is_call = method == Some(Method::Invite) && flow != pbx().id && is_initial;
+        if is_kept(&sent) && flow != pbx().id && is_initial {
+            let key = self.key(&sent);
+            // A changed copy is another request.
+            let is_changed = self.owed.get(&key.0) == Some(&false);
+            let is_twice = self.taken.contains(&key) && !is_changed;
+            assert!(!is_twice, "twice to a device: {key:?}");
+            self.newest.insert(key, branch_of(&sent.message, 0));
+        }
         if is_call && is_unchanged {
             let key = self.key(&sent);
             let branch = branch_of(&sent.message, 0);
@@ -717,6 +736,12 @@ Content-Length: 0
             assert!(has_one || !is_owed, "no final response for {branch}");
         }
     }
+}
+
+/// Whether it is kept for a device that sleeps.
+fn is_kept(sent: &Sent) -> bool {
+    let method = sent.message.method();
+    method == Some(Method::Message) || method == Some(Method::Notify)
 }
 
 fn branch_of(message: &Message, at: usize) -> String {
