@@ -105,7 +105,7 @@ pub(super) fn client_certificate(pem: String) -> Result<Secret<String>, Wrong> {
         }
         (_, _) => Err(Wrong::new(
             "the file has not both a certificate and its private key",
-            "put both into one PEM file (from a .p12: openssl pkcs12 -in FILE.p12 -nodes -out FILE.pem)",
+            "put both into one PEM file, or give the .p12 as it was exported",
         )),
     }
 }

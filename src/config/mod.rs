@@ -22,6 +22,7 @@ mod files;
 mod host;
 mod listen;
 mod mistake;
+mod p12;
 mod push;
 mod read;
 mod secret;

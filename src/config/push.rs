@@ -2,6 +2,7 @@
 
 use super::files;
 use super::mistake::Wrong;
+use super::p12;
 use super::read::{Section, Text};
 use super::tuning::secret;
 use super::{
@@ -251,6 +252,8 @@ fn credential(section: &Section<'_>) -> Option<ApnsCredential> {
     let key = secret(section, "key_file", "key");
     let has_key = section.text("key_file").is_some() || key.is_some();
     let certificate = section.text("certificate");
+    let password = secret(section, "certificate_password_file", "certificate_password");
+    let password = password.map(|(_, text)| text.trim_end_matches(['\r', '\n']).to_owned());
     match (has_key, certificate) {
         (true, None) => {
             let cure = "add the 10 characters that Apple's developer site shows";
@@ -265,7 +268,13 @@ fn credential(section: &Section<'_>) -> Option<ApnsCredential> {
             })
         }
         (false, Some(file)) => {
-            let pem = section.parsed(&file, files::read)?;
+            let pem = section.parsed(&file, |path| {
+                if p12::is_p12(path) {
+                    p12::read(path, password.as_deref())
+                } else {
+                    files::read(path)
+                }
+            })?;
             let pair = checked(section, &file, || files::client_certificate(pem));
             Some(ApnsCredential::Certificate(pair?))
         }

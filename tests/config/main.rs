@@ -19,6 +19,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use p12_keystore::{
+    Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey,
+    PrivateKeyChain,
+};
 use rouse::config::{self, Config, Host, Mistakes, Source};
 use rouse::proto::Transport;
 use rouse::proto::push::Pns;
@@ -36,6 +40,24 @@ fn account(key: &str) -> String {
     format!(r#"{{"client_email": "a@b", "private_key": "{pem}", "token_uri": "https://t"}}"#)
 }
 
+fn params_of(names: &[String]) -> rcgen::CertificateParams {
+    rcgen::CertificateParams::new(names).expect("a name")
+}
+
+/// A certificate and its key as Apple's tools export them, with the password "geheim".
+fn p12(params: rcgen::CertificateParams, key: &rcgen::KeyPair) -> Vec<u8> {
+    let certificate = params.self_signed(key).expect("a certificate");
+    let certificate = Certificate::from_der(certificate.der()).expect("a certificate");
+    let private = PrivateKey::from_der(&key.serialize_der()).expect("a key");
+    let chain = PrivateKeyChain::new("id", private, [certificate]);
+    let mut store = KeyStore::new();
+    store.add_entry("voip", KeyStoreEntry::PrivateKeyChain(chain));
+    let writer = store.writer("geheim");
+    let writer = writer.encryption_algorithm(EncryptionAlgorithm::PbeWithShaAnd3KeyTripleDesCbc);
+    let writer = writer.mac_algorithm(MacAlgorithm::HmacSha1);
+    writer.write().expect("a store")
+}
+
 /// Makes the files that configurations name.
 fn files() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
@@ -43,8 +65,8 @@ fn files() -> tempfile::TempDir {
     let p256 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
     let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
     let names = vec!["pbx.example.com".to_owned()];
-    let params = rcgen::CertificateParams::new(names).expect("a name");
-    let certificate = params.self_signed(&p256).expect("a certificate").pem();
+    let certificate = params_of(&names).self_signed(&p256).expect("a certificate");
+    let certificate = certificate.pem();
     write("server.pem", &certificate);
     write("server.key", &p256.serialize_pem());
     write("other.key", &p384.serialize_pem());
@@ -54,6 +76,9 @@ fn files() -> tempfile::TempDir {
         "client.pem",
         &format!("{certificate}{}", p256.serialize_pem()),
     );
+    let p12 = p12(params_of(&names), &p256);
+    fs::write(dir.path().join("client.p12"), p12).expect("a file");
+    write("p12.password", "geheim\n");
     write("text.txt", "nothing of use\n");
     write("admin.token", "0123456789abcdef0123456789abcdef\n");
     write("short.token", "secret\n");
@@ -219,7 +244,11 @@ fn every_key_reaches_the_config() {
     assert_eq!(rules.unsupported_pns, UnsupportedPns::Refuse);
     assert_eq!(config.settings.timing.t1.as_millis(), 250);
     assert_eq!(config.settings.limits.devices_per_agent, 4);
-    assert_eq!(config.push.apns.len(), 2);
+    assert_eq!(config.push.apns.len(), 3);
+    let config::ApnsCredential::Certificate(pem) = &config.push.apns[2].credential else {
+        panic!("a certificate");
+    };
+    assert!(pem.expose().contains("BEGIN CERTIFICATE") && pem.expose().contains("PRIVATE KEY"));
     assert_eq!(config.push.fcm[0].url, "https://127.0.0.1:8443");
     let web = config.push.webpush.expect("[[push.webpush]]");
     let hosts = ["push.example.net", "*.push.example.org", "127.0.0.1:8444"];
