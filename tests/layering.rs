@@ -76,7 +76,7 @@ const NOT_IN_PROTO: [&str; 12] = [
 ];
 
 /// The RFCs that we cite.
-const RFCS: [(u32, &str); 53] = [
+const RFCS: [(u32, &str); 54] = [
     (2119, "key words"),
     (2543, "SIP, the first"),
     (2617, "digest authentication"),
@@ -111,6 +111,7 @@ const RFCS: [(u32, &str); 53] = [
     (5389, "STUN"),
     (5393, "loop detection"),
     (5626, "outbound"),
+    (5630, "SIPS"),
     (5658, "Record-Route"),
     (5737, "IPv4 for documentation"),
     (5769, "STUN's test vectors"),

@@ -67,6 +67,15 @@ impl Transport {
         }
     }
 
+    /// Whether it is TLS, or runs over it.
+    #[must_use]
+    pub const fn is_secure(self) -> bool {
+        match self {
+            Self::Tls | Self::Wss => true,
+            Self::Tcp | Self::Udp | Self::Ws => false,
+        }
+    }
+
     /// Whether messages travel in WebSocket frames (RFC 7118).
     #[must_use]
     pub const fn is_websocket(self) -> bool {

@@ -43,6 +43,8 @@ pub enum Reject {
     UpstreamSilent,
     /// A dialog's request whose flow is gone (RFC 5626 §5.3).
     FlowFailed,
+    /// A sips URI is not reached over TLS (RFC 5630).
+    SipsNotAllowed,
     /// A hop between the phone and us keeps no flow (RFC 5626 §6).
     NoOutbound,
     /// Whoever was called is unavailable: 503 is not passed on (§16.7 step 6).
@@ -94,6 +96,7 @@ impl Reject {
             | Self::TooMuchKept => (480, "Temporarily Unavailable"),
             Self::TooBrief => (423, "Interval Too Brief"),
             Self::UnsupportedPns => (555, "Push Notification Service Not Supported"),
+            Self::SipsNotAllowed => (480, "Temporarily Unavailable"),
             Self::NoOutbound => (439, "First Hop Lacks Outbound Support"),
             Self::NoSuchTransaction => (481, "Call/Transaction Does Not Exist"),
             Self::MaxBreadth => (440, "Max-Breadth Exceeded"),
@@ -164,6 +167,7 @@ impl Reject {
             Self::FlowFailed => "flow-failed",
             Self::ForeignRoute => "foreign-route",
             Self::NoOutbound => "no-outbound",
+            Self::SipsNotAllowed => "sips-not-allowed",
             Self::CalleeUnavailable => "callee-unavailable",
             Self::NoSuchTransaction => "no-such-transaction",
             Self::TooManyDevices => "too-many-devices",

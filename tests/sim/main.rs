@@ -20,6 +20,7 @@ mod random;
 mod registration;
 mod rounds;
 mod shards;
+mod sips;
 mod verdicts;
 mod wake;
 mod world;

@@ -301,7 +301,7 @@ pub fn in_path_mode_the_phones_contact_goes_up_without_its_token_and_with_path_a
     assert_eq!(ok.header(HeaderName::Path), "");
     // The INVITE comes with the Path as Route, and PJSIP repeats it in its CANCEL.
     let route = format!("Route: {path}\nContent-Type");
-    let text = crate::world::invite_to("sip:1001@10.0.0.5:5060", "p1")
+    let text = invite_to("sip:1001@10.0.0.5:5060", "p1")
         .replace("Content-Type", &route.replace('\n', "\r\n"));
     world.receive(pbx(), text);
     world.expect("SIP/2.0 100");

@@ -10,7 +10,7 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds,
+    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds, sips,
     verdicts, wake,
 };
 
@@ -257,6 +257,17 @@ fn verdicts_land_in_their_shards() {
 }
 
 #[test]
+fn sips_land_in_their_shards() {
+    play(&[
+        sips::a_phones_call_to_a_sips_uri_goes_over_tls_and_is_recorded_as_sips,
+        sips::where_the_upstream_has_no_tls_it_is_480_and_says_why,
+        sips::a_call_to_a_sips_uri_reaches_the_phone_on_tls_alone,
+        sips::a_sleeping_phone_that_wakes_without_tls_does_not_get_a_call_to_a_sips_uri,
+        sips::a_phone_whose_contact_is_sips_keeps_its_dialogs_on_tls,
+    ]);
+}
+
+#[test]
 fn wake_land_in_their_shards() {
     play(&[
         wake::a_sleeping_phone_is_pushed_and_gets_exactly_one_invite_after_its_200,
@@ -305,6 +316,7 @@ fn no_scene_is_forgotten() {
         ("registration", include_str!("registration.rs")),
         ("rounds", include_str!("rounds.rs")),
         ("verdicts", include_str!("verdicts.rs")),
+        ("sips", include_str!("sips.rs")),
         ("wake", include_str!("wake.rs")),
     ] {
         for scene in text.split("#[test]\n").skip(1) {

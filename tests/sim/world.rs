@@ -178,6 +178,15 @@ pub fn udp(port: u16) -> Flow {
     }
 }
 
+/// A phone's TLS connection.
+pub fn tls(number: u64) -> Flow {
+    Flow {
+        listener: ListenerId(2),
+        transport: Transport::Tls,
+        ..tcp(number)
+    }
+}
+
 /// A phone's TCP connection.
 pub fn tcp(number: u64) -> Flow {
     Flow {

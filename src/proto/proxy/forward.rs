@@ -6,15 +6,17 @@ use crate::proto::proxy::oversize::Sized;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Calling, Kind, Leg, Registration, ResponseContext, Target,
 };
+use crate::proto::proxy::sips;
 use crate::proto::proxy::validate::{DEFAULT_MAX_FORWARDS, LOOP_PARAM, loop_hash, max_breadth};
 use crate::proto::push::wake::Waiter;
 use crate::proto::registration::flow::{FlowToken, NO_NODE};
 use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, UpstreamContacts, contact_without_push};
+use crate::proto::reject::Reject;
 use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Edit, HeaderName, Message, Method};
 use crate::proto::timer::{ContextTimer, Timer};
-use crate::proto::{BindingId, BindingKey, Destination, Event, ListenerId, Transport};
+use crate::proto::{BindingId, BindingKey, Destination, Event, Flow, ListenerId, Transport};
 
 impl Proxy {
     /// Sends the request on a branch as a new client transaction (§16.6 steps 8 to 11).
@@ -25,6 +27,9 @@ impl Proxy {
         index: u16,
         leg: Leg,
     ) {
+        if sips::is_promised(&context.request) && !leg.transport.is_secure() {
+            return self.fail_branch(fx, context, index, Reject::SipsNotAllowed);
+        }
         let client = self.transactions.reserve(fx);
         let branch = client.branch(self.shard);
         let Some(message) = self.write_request(fx, context, index, &leg, &branch) else {
@@ -114,8 +119,10 @@ impl Proxy {
                 request.method()
             && let Some(key) = self.dialog_device(context, branch)
         {
-            let (near, far) =
-                self.record_route(key, context.flow.listener, context.flow.transport, leg)?;
+            let contact = branch.device().and_then(|key| self.location.binding(key));
+            let is_sips = sips::is_promised(request)
+                || contact.is_some_and(|binding| sips::is_sips(binding.contact_uri()));
+            let (near, far) = self.record_route(key, &context.flow, leg, is_sips)?;
             // A line for each: some phones repeat the last value of a line that has more.
             edit.prepend(HeaderName::RecordRoute, near);
             if let Some(far) = far {
@@ -191,17 +198,26 @@ impl Proxy {
     fn record_route(
         &self,
         key: BindingKey,
-        listener: ListenerId,
-        transport: Transport,
+        flow: &Flow,
         leg: &Leg,
+        is_sips: bool,
     ) -> Option<(String, Option<String>)> {
         let node = leg.node.unwrap_or(NO_NODE);
         let token = self.signer.sign(FlowToken { key, node });
-        let near = self.route_uri(&token, listener, transport)?;
-        if leg.listener == listener && leg.transport == transport {
+        // §16.6 step 4: a sips URI is recorded as one, where TLS is what reaches us.
+        let recorded = |listener, transport: Transport| {
+            let uri = self.route_uri(&token, listener, transport)?;
+            Some(if is_sips && transport.is_secure() {
+                uri.replacen("<sip:", "<sips:", 1)
+            } else {
+                uri
+            })
+        };
+        let near = recorded(flow.listener, flow.transport)?;
+        if leg.listener == flow.listener && leg.transport == flow.transport {
             return Some((near, None));
         }
-        let far = self.route_uri(&token, leg.listener, leg.transport)?;
+        let far = recorded(leg.listener, leg.transport)?;
         Some((near, Some(far)))
     }
 

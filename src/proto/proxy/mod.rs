@@ -43,6 +43,7 @@ mod qualify;
 mod register;
 mod response;
 mod response_context;
+mod sips;
 mod targets;
 mod upstream;
 mod validate;
@@ -406,6 +407,12 @@ impl Proxy {
             for option in request.values(HeaderName::ProxyRequire) {
                 reply.header(HeaderName::Unsupported, option);
             }
+        }
+        if reject == Reject::SipsNotAllowed
+            && let Some(listener) = self.upstreams.listener_settings(flow.listener)
+        {
+            let ((code, text), host) = (sips::WARNING, &listener.advertise_host);
+            reply.header(HeaderName::Warning, format!("{code} {host} \"{text}\""));
         }
         if reject == Reject::TooBrief {
             reply.header(HeaderName::MinExpires, refresh::SHORTEST.to_string());

@@ -9,12 +9,12 @@ use crate::proto::proxy::preprocess::Routes;
 use crate::proto::proxy::response_context::{Branch, Kind, Leg, Phase, ResponseContext, Target};
 use crate::proto::proxy::upstream::UpstreamHop;
 use crate::proto::proxy::validate::{loop_hash, max_breadth, stateless_branch};
-use crate::proto::proxy::{Proxy, Source, forward, stamp};
+use crate::proto::proxy::{Proxy, Source, forward, sips, stamp};
 use crate::proto::registration::flow::FlowToken;
 use crate::proto::registration::relay::contact_without_push;
 use crate::proto::reject::Reject;
 use crate::proto::settings::Qualify;
-use crate::proto::sip::{Edit, HeaderName, Host, Message, Method, Reply, Uri};
+use crate::proto::sip::{Edit, HeaderName, Host, Message, Method, Reply, Scheme, Uri};
 use crate::proto::transaction::ServerId;
 use crate::proto::{AorId, BindingId, BindingKey, Event, Flow, Hop, Output, Transport};
 
@@ -272,7 +272,7 @@ impl Proxy {
             .agent(caller.aor)
             .ok_or(Reject::Forbidden)?
             .upstream;
-        let hops = self.upstreams.hops(fx.now, upstream);
+        let hops = sips::hops_of(request, self.upstreams.hops(fx.now, upstream))?;
         if hops.is_empty() {
             return Err(Reject::NoUpstream);
         }
@@ -292,7 +292,8 @@ impl Proxy {
         match source {
             Source::Upstream(_) => Ok(Target::Device(self.dialog_device_now(token))),
             Source::Device | Source::Stranger => {
-                let hops = self.dialog_hops(fx, request, token, own_routes);
+                let hops =
+                    sips::hops_of(request, self.dialog_hops(fx, request, token, own_routes))?;
                 if hops.is_empty() {
                     return Err(Reject::NoUpstream);
                 }
@@ -357,6 +358,7 @@ impl Proxy {
         };
         self.upstreams.trusting(address)?;
         let transport = match uri.params.value("transport") {
+            _ if matches!(uri.scheme, Scheme::Sips) => Transport::Tls,
             None => Transport::Udp,
             Some(name) if name.eq_ignore_ascii_case(b"udp") => Transport::Udp,
             Some(name) if name.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,

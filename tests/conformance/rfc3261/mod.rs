@@ -22,5 +22,6 @@ mod section_18_1_1;
 mod section_18_1_2;
 mod section_18_2_1;
 mod section_18_2_2;
+mod section_26_2_2;
 mod section_9_1;
 mod section_9_2;

@@ -1,8 +1,8 @@
 //! RFC 3261 §16.6, request forwarding.
 //!
-//! Not claimed: SIPS. A phone's TLS ends here, and what lies behind is the operator's network.
-//! Local policy decides the next hop (steps 6 and 7): a phone is reached over its flow, everything
-//! else goes to the configured upstream, and strict routers behind either are not rewritten for.
+//! Not claimed: the next hop is local policy's (steps 6 and 7): a phone is reached over its flow,
+//! everything else goes to the configured upstream, and strict routers behind either are not
+//! rewritten for.
 
 use std::time::Duration;
 

@@ -89,8 +89,7 @@ fn a_phone_that_is_called_in_a_loop_is_pushed_so_often_and_no_more() {
         world.expect("SIP/2.0 487");
     }
     assert_eq!(pushed, [1, 1, 1, 0, 0]);
-    let is_told =
-        |event: &Event| matches!(event, Event::NoPush { reason, .. } if *reason == NoPush::RateLimited);
+    let is_told = |event: &Event| matches!(event, Event::NoPush { reason, .. } if *reason == NoPush::RateLimited);
     assert_eq!(
         world.events.iter().filter(|event| is_told(event)).count(),
         2

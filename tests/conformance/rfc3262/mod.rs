@@ -1,0 +1,3 @@
+//! RFC 3262: reliable provisional responses, passing through.
+
+mod section_3;

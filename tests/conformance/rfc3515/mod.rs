@@ -1,0 +1,3 @@
+//! RFC 3515: REFER, passing through.
+
+mod section_2_4;

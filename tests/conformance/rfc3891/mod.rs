@@ -1,0 +1,3 @@
+//! RFC 3891: Replaces, passing through.
+
+mod section_3;
