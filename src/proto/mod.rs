@@ -150,6 +150,8 @@ pub enum Output {
     },
     /// Send a push; the answer is [`Input::Pushed`].
     Push(Box<PushRequest>),
+    /// A push is of no use any more: do not send it if it has not left. Its answer comes all the same.
+    Withdraw(PushId),
     /// Write to the store; the answer is [`Input::Stored`] if there is a ticket.
     Store {
         /// Who waits.

@@ -228,6 +228,7 @@ impl Parts {
             inlet,
             store,
             push: self.push,
+            pushes: Mutex::default(),
             resolver: self.resolver,
             nodes: nodes.flat_map(|group| group.nodes.clone()).collect(),
             questions: Mutex::default(),

@@ -182,6 +182,7 @@ impl Shard {
             Output::FlowUnbound { flow } => network.unbind_flow(flow, self.number),
             Output::Resolve { node } => self.world.resolve(node, self.number),
             Output::Push(request) => self.world.push(*request),
+            Output::Withdraw(push) => self.world.withdraw(push),
             Output::Store { ticket, write } => self.store(ticket, write),
             Output::Claim(claim) => self.world.claim(claim, self.number),
             Output::Event(event) => self.world.metrics.record(&event),

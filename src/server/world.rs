@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use crate::io::pns::PushService;
+use crate::io::pns::{PushService, Withdrawal};
 use crate::io::resolver::Resolver;
 use crate::io::store::Store;
 use crate::io::transport::{Closed, Counts, Dropped, Inlet, MAX_SHARDS, Network, Refused};
-use crate::proto::push::PushRequest;
+use crate::proto::push::{PushId, PushRequest};
 use crate::proto::settings::Node;
 use crate::proto::shard::bit;
 use crate::proto::{Claim, Hop, Input};
@@ -26,6 +27,8 @@ pub(super) struct World {
     pub(super) inlet: Arc<Inlet>,
     pub(super) store: Store,
     pub(super) push: PushService,
+    /// The pushes without a verdict, to withdraw them.
+    pub(super) pushes: Mutex<HashMap<PushId, watch::Sender<bool>>>,
     pub(super) resolver: Resolver,
     /// By index over all upstreams.
     pub(super) nodes: Vec<Node>,
@@ -47,12 +50,22 @@ impl World {
     /// Sends a push; its verdict comes as an answer to the shard.
     pub(super) fn push(self: &Arc<Self>, request: PushRequest) {
         let world = Arc::clone(self);
+        let (sender, withdrawal) = Withdrawal::new();
+        self.pushes.lock().insert(request.id, sender);
         tokio::spawn(async move {
             let id = request.id;
-            let verdict = world.push.send(request).await;
+            let verdict = world.push.send_unless(request, &withdrawal).await;
+            world.pushes.lock().remove(&id);
             let answer = Input::Pushed { id, verdict };
             world.inlet.answer(id.shard, answer).await;
         });
+    }
+
+    /// A push is of no use any more.
+    pub(super) fn withdraw(&self, push: PushId) {
+        if let Some(sender) = self.pushes.lock().get(&push) {
+            sender.send_replace(true);
+        }
     }
 
     /// Tells all shards but one of a claim.

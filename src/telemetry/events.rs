@@ -149,6 +149,7 @@ impl Metrics {
             PushError::Unregistered { .. } | PushError::WrongToken { .. } => {
                 tracing::info!(provider, notice, %error, "push failed");
             }
+            PushError::Withdrawn => tracing::debug!(provider, notice, "push withdrawn"),
         }
     }
 

@@ -15,3 +15,4 @@ mod support;
 mod transport;
 mod webhook;
 mod webpush;
+mod withdrawal;

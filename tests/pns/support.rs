@@ -30,6 +30,7 @@ pub(crate) fn call() -> CallNotice {
         display_name: "Ada Lovelace".into(),
         to: "1001@pbx.example.com".into(),
         video: false,
+        answered_elsewhere: false,
         sent_at_ms: 1_700_000_000_000,
         expires_at_ms: 1_700_000_025_000,
     }

@@ -279,6 +279,8 @@ fn wake_land_in_their_shards() {
         wake::a_notify_on_its_way_to_a_late_phone_is_no_other_call,
         wake::a_phone_that_wakes_after_the_caller_was_told_480_learns_that_the_call_is_over,
         wake::a_phone_that_comes_too_late_gets_nothing,
+        wake::a_call_that_ends_before_its_push_left_sends_none_and_no_word_of_its_end,
+        wake::a_phone_that_comes_by_itself_has_its_push_withdrawn,
         wake::an_android_phone_is_told_of_the_end_by_a_push_and_gets_no_late_call,
         wake::a_dead_token_fails_its_branch_at_once_and_is_forgotten,
         wake::a_token_that_died_before_it_was_registered_again_is_kept,

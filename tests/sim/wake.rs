@@ -262,6 +262,63 @@ pub fn an_android_phone_is_told_of_the_end_by_a_push_and_gets_no_late_call() {
 }
 
 #[test]
+pub fn a_call_that_ends_before_its_push_left_sends_none_and_no_word_of_its_end() {
+    for leaves in [false, true] {
+        let mut world = World::new();
+        let fcm = "pn-provider=fcm;pn-param=project;pn-prid=token:1";
+        world.register_for(tcp(1), "1001", fcm, INSTANCE, 600);
+        world.close(tcp(1));
+        world.receive(pbx(), invite("1001", "c1"));
+        world.expect("SIP/2.0 100");
+        let reason = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
+        world.receive(pbx(), beside("CANCEL", "1001", "c1", reason));
+        assert_eq!(world.withdrawn, [world.pushes[0].id]);
+        assert_eq!(world.pushes.len(), 1);
+        if leaves {
+            // It was on its way already: the word that the call is over follows it.
+            world.accept_push();
+            let Notice::Cancel(cancel) = world.accept_push().notice else {
+                panic!("no cancel");
+            };
+            assert!(cancel.answered_elsewhere);
+        } else {
+            world.refuse_push(PushError::Withdrawn);
+        }
+        assert!(world.pushes.is_empty());
+        world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+        // The next call wakes the phone as if nothing had been.
+        world.receive(pbx(), invite("1001", "c2"));
+        assert!(matches!(world.accept_push().notice, Notice::Call(_)));
+        world.receive(pbx(), beside("CANCEL", "1001", "c2", ""));
+        let Notice::Cancel(cancel) = world.accept_push().notice else {
+            panic!("no cancel");
+        };
+        assert!(!cancel.answered_elsewhere);
+        world.receive(pbx(), beside("ACK", "1001", "c2", ""));
+        world.assert_quiet();
+    }
+}
+
+#[test]
+pub fn a_phone_that_comes_by_itself_has_its_push_withdrawn() {
+    let mut world = asleep();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.register_for(tcp(2), "1001", APNS, INSTANCE, 600);
+    assert_eq!(world.withdrawn, [world.pushes[0].id]);
+    world.refuse_push(PushError::Withdrawn);
+    let forwarded = world
+        .sent
+        .iter()
+        .find(|sent| sent.first_line().starts_with("INVITE"));
+    let forwarded = forwarded.unwrap().clone();
+    world.receive(tcp(2), response(&forwarded, "200 OK", ""));
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.sent.clear();
+    world.assert_quiet();
+}
+
+#[test]
 pub fn a_dead_token_fails_its_branch_at_once_and_is_forgotten() {
     let mut world = asleep();
     world.receive(pbx(), invite("1001", "c1"));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rouse::proto::gateway::{Gateway, Genesis};
-use rouse::proto::push::{Pns, PushAccepted, PushError, PushRequest};
+use rouse::proto::push::{Pns, PushAccepted, PushError, PushId, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::settings::{
     ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Qualify, RegisterRules, Settings,
@@ -72,6 +72,8 @@ pub struct World {
     pub now: Instant,
     pub sent: VecDeque<Sent>,
     pub pushes: VecDeque<PushRequest>,
+    /// Pushes that were withdrawn.
+    pub withdrawn: Vec<PushId>,
     pub pings: VecDeque<FlowId>,
     pub events: Vec<Event>,
     pub bound: Vec<FlowId>,
@@ -223,6 +225,7 @@ impl World {
             now: start,
             sent: VecDeque::new(),
             pushes: VecDeque::new(),
+            withdrawn: Vec::new(),
             pings: VecDeque::new(),
             events: Vec::new(),
             bound: Vec::new(),
@@ -386,6 +389,7 @@ impl World {
                 }
             }
             Output::Push(push) => self.pushes.push_back(*push),
+            Output::Withdraw(push) => self.withdrawn.push(push),
             Output::Store { ticket, write } => {
                 if self.is_store_working {
                     self.write(write);

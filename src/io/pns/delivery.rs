@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::io::pns::http_date;
 use crate::io::pns::transport::{Answer, Fault, Transport, TransportError, Urgency};
+use crate::io::pns::withdrawal::Withdrawal;
 use crate::proto::push::{PushAccepted, PushError, Reason};
 
 /// The whole time of one push.
@@ -82,10 +83,12 @@ pub(super) trait Provider {
 pub(super) async fn deliver<P: Provider>(
     provider: &P,
     parcel: &Parcel,
+    withdrawal: &Withdrawal,
 ) -> Result<PushAccepted, PushError> {
     let deadline = Instant::now() + BUDGET;
     let mut last = None;
-    match tokio::time::timeout_at(deadline, attempts(provider, parcel, deadline, &mut last)).await {
+    let attempts = attempts(provider, parcel, withdrawal, deadline, &mut last);
+    match tokio::time::timeout_at(deadline, attempts).await {
         Ok(verdict) => verdict,
         Err(_) => Err(last.unwrap_or_else(|| PushError::Unavailable {
             retry_after: None,
@@ -98,15 +101,22 @@ pub(super) async fn deliver<P: Provider>(
 async fn attempts<P: Provider>(
     provider: &P,
     parcel: &Parcel,
+    withdrawal: &Withdrawal,
     deadline: Instant,
     last: &mut Option<PushError>,
 ) -> Result<PushAccepted, PushError> {
     let mut tries = Tries::default();
     loop {
-        let authorization = provider.authorization().await?;
-        let edition = authorization.as_ref().map_or(0, |a| a.edition);
-        let request = request(provider.transport(), parcel, authorization)?;
-        let error = match provider.transport().exchange(request, parcel.urgency).await {
+        let (edition, request, connected) = tokio::select! {
+            biased;
+            () = withdrawal.due() => return Err(PushError::Withdrawn),
+            prepared = prepare(provider, parcel) => prepared?,
+        };
+        let exchanged = match connected {
+            Ok(()) => provider.transport().exchange(request, parcel.urgency).await,
+            Err(error) => Err(error),
+        };
+        let error = match exchanged {
             Ok(answer) => match provider.judge(&answer) {
                 Judgement::Final(verdict) => return verdict,
                 Judgement::Renew(error) => {
@@ -130,7 +140,10 @@ async fn attempts<P: Provider>(
                     if std::mem::replace(&mut tries.again, true) {
                         return Err(error);
                     }
-                    pause(&error, deadline).await?;
+                    tokio::select! {
+                        () = withdrawal.due() => return Err(PushError::Withdrawn),
+                        paused = pause(&error, deadline) => paused?,
+                    }
                     error
                 }
             },
@@ -139,6 +152,18 @@ async fn attempts<P: Provider>(
         tracing::debug!(reason = %error, "push is sent again");
         *last = Some(error);
     }
+}
+
+/// Has everything ready, so that the request has left as soon as it is handed on.
+async fn prepare<P: Provider>(
+    provider: &P,
+    parcel: &Parcel,
+) -> Result<(u64, Request<Full<Bytes>>, Result<(), TransportError>), PushError> {
+    let authorization = provider.authorization().await?;
+    let edition = authorization.as_ref().map_or(0, |a| a.edition);
+    let request = request(provider.transport(), parcel, authorization)?;
+    let connected = provider.transport().ready(parcel.urgency).await;
+    Ok((edition, request, connected))
 }
 
 /// What has been tried.
@@ -193,7 +218,8 @@ async fn pause(error: &PushError, deadline: Instant) -> Result<(), PushError> {
         | PushError::BadCredentials { .. }
         | PushError::Throttled { .. }
         | PushError::Refused { .. }
-        | PushError::NotConfigured { .. } => None,
+        | PushError::NotConfigured { .. }
+        | PushError::Withdrawn => None,
     };
     let pause = asked.unwrap_or_default().max(Duration::from_millis(
         rand::rng().random_range(QUICK_RETRY_MS),

@@ -37,6 +37,7 @@ mod settings;
 mod transport;
 mod webhook;
 mod webpush;
+mod withdrawal;
 
 pub use apns::token::BadKey;
 pub use fcm::oauth::BadServiceAccount;
@@ -46,6 +47,7 @@ pub use settings::{
     ApnsConfig, ApnsCredential, ApnsEnvironment, FcmConfig, WebPushConfig, WebhookConfig,
 };
 pub use webpush::vapid::{BadVapidKey, public_key as vapid_public_key};
+pub use withdrawal::Withdrawal;
 
 /// Pushes under way at once, per provider: 5 s at 800 pushes a second.
 const IN_FLIGHT: usize = 4096;
@@ -248,31 +250,47 @@ impl PushService {
     ///
     /// Why the provider did not take it.
     pub async fn send(&self, request: PushRequest) -> Result<PushAccepted, PushError> {
+        self.send_unless(request, &Withdrawal::never()).await
+    }
+
+    /// As [`PushService::send`], but a push that is withdrawn before it has left is not sent.
+    ///
+    /// # Errors
+    ///
+    /// Why the provider did not take it.
+    pub async fn send_unless(
+        &self,
+        request: PushRequest,
+        withdrawal: &Withdrawal,
+    ) -> Result<PushAccepted, PushError> {
         let (pns, app) = (request.target.pns, &request.target.app);
         let gateway = &self.inner.gateway_id;
         let not_configured = || PushError::NotConfigured { pns };
         match pns {
             Pns::Apns => {
                 let environment = ApnsEnvironment::Production;
-                self.send_apns(&request, environment).await
+                self.send_apns(&request, environment, withdrawal).await
             }
-            Pns::ApnsSandbox => self.send_apns(&request, ApnsEnvironment::Sandbox).await,
+            Pns::ApnsSandbox => {
+                let environment = ApnsEnvironment::Sandbox;
+                self.send_apns(&request, environment, withdrawal).await
+            }
             Pns::Fcm => {
                 let lane = self.fcm(app).ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                lane.provider.send(&request, gateway).await
+                lane.provider.send(&request, gateway, withdrawal).await
             }
             Pns::WebPush => {
                 let lane = self.inner.webpush.as_ref().ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                lane.provider.send(&request, gateway).await
+                lane.provider.send(&request, gateway, withdrawal).await
             }
             Pns::Webhook => {
                 let mut lanes = self.inner.webhook.iter();
                 let lane = lanes.find(|lane| lane.provider.serves(app));
                 let lane = lane.ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                lane.provider.send(&request, gateway).await
+                lane.provider.send(&request, gateway, withdrawal).await
             }
         }
     }
@@ -283,6 +301,7 @@ impl PushService {
         &self,
         request: &PushRequest,
         named: ApnsEnvironment,
+        withdrawal: &Withdrawal,
     ) -> Result<PushAccepted, PushError> {
         let (target, gateway) = (&request.target, &self.inner.gateway_id);
         let known = self.inner.environments.of(target);
@@ -291,7 +310,7 @@ impl PushService {
         let lane = lane.ok_or(PushError::NotConfigured { pns: target.pns })?;
         let deadline = Instant::now() + delivery::BUDGET;
         let permit = self.permit(&lane.permits)?;
-        let verdict = lane.provider.send(request, gateway).await;
+        let verdict = lane.provider.send(request, gateway, withdrawal).await;
         drop(permit);
         let other = match &verdict {
             Err(PushError::WrongToken { reason }) if reason.as_str() == apns::BAD_DEVICE_TOKEN => {
@@ -301,7 +320,7 @@ impl PushService {
         };
         let Some(lane) = other else { return verdict };
         let _permit = self.permit(&lane.permits)?;
-        let retried = lane.provider.send(request, gateway);
+        let retried = lane.provider.send(request, gateway, withdrawal);
         match tokio::time::timeout_at(deadline, retried).await {
             Ok(Ok(accepted)) => {
                 self.inner.environments.learn(target, first.other());
@@ -325,7 +344,8 @@ impl PushService {
                 PushError::WrongToken { .. }
                 | PushError::BadCredentials { .. }
                 | PushError::Refused { .. }
-                | PushError::NotConfigured { .. },
+                | PushError::NotConfigured { .. }
+                | PushError::Withdrawn,
             ))
             | Err(_) => verdict,
         }

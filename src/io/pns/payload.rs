@@ -71,6 +71,8 @@ struct Call<'a> {
     to: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     video: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered_elsewhere: Option<bool>,
     sent_at: u64,
     expires_at: u64,
 }
@@ -232,6 +234,7 @@ impl<'a> From<&'a CallNotice> for Call<'a> {
             display_name: &call.display_name,
             to: &call.to,
             video: Some(call.video),
+            answered_elsewhere: None,
             sent_at: call.sent_at_ms,
             expires_at: call.expires_at_ms,
         }
@@ -246,6 +249,7 @@ impl<'a> From<&'a MessageNotice> for Call<'a> {
             display_name: &message.display_name,
             to: &message.to,
             video: None,
+            answered_elsewhere: None,
             sent_at: message.sent_at_ms,
             expires_at: message.expires_at_ms,
         }
@@ -273,6 +277,9 @@ impl<'a> Payload<'a> {
             Notice::Message(message) => Some(Call::from(message)),
             Notice::Refresh | Notice::Wake => None,
         };
+        if let (Notice::Cancel(notice), Some(call)) = (notice, call.as_mut()) {
+            call.answered_elsewhere = Some(notice.answered_elsewhere);
+        }
         if let Some(call) = call.as_mut().filter(|_| content.hides_caller) {
             (call.from_uri, call.display_name) = ("", "");
         }
@@ -329,6 +336,8 @@ impl<'a> Payload<'a> {
                 ("expires-at", call.expires_at.to_string()),
             ]);
             data.extend(call.video.map(|video| ("video", video.to_string())));
+            let elsewhere = call.answered_elsewhere;
+            data.extend(elsewhere.map(|word| ("answered-elsewhere", word.to_string())));
         }
         data.extend(self.pn_ttl.map(|ttl| ("pn_ttl", ttl.to_string())));
         data
@@ -383,6 +392,7 @@ mod tests {
             display_name: display_name.into(),
             to: "1001@pbx.example.com".into(),
             video: true,
+            answered_elsewhere: false,
             sent_at_ms: 1_700_000_000_123,
             expires_at_ms: 1_700_000_025_123,
         }

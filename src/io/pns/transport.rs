@@ -205,6 +205,14 @@ impl Transport {
         self.connection(urgency).await.map(|_| ())
     }
 
+    /// Is ready for a request: connected, unless each request has a connection of its own.
+    pub(super) async fn ready(self: &Arc<Self>, urgency: Urgency) -> Result<(), TransportError> {
+        if self.has_http1_only.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.connect(urgency).await
+    }
+
     /// Sends a request and reads its answer.
     pub(super) async fn exchange(
         self: &Arc<Self>,

@@ -15,6 +15,7 @@ use crate::io::pns::delivery::{Authorization, Judgement, Parcel, Provider, deliv
 use crate::io::pns::origin::{Origin, OriginError, Protocol, Roots, client_config};
 use crate::io::pns::payload::{self, Content, Device};
 use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
+use crate::io::pns::withdrawal::Withdrawal;
 use crate::io::pns::{WallClock, WebhookConfig, apns};
 use crate::proto::push::{PushAccepted, PushError, PushRequest, Reason};
 
@@ -106,6 +107,7 @@ impl Webhook {
         &self,
         push: &PushRequest,
         gateway: &str,
+        withdrawal: &Withdrawal,
     ) -> Result<PushAccepted, PushError> {
         let device = Device {
             provider: &push.target.app,
@@ -135,7 +137,7 @@ impl Webhook {
             body,
             urgency: Urgency::of(&push.notice),
         };
-        deliver(self, &parcel).await
+        deliver(self, &parcel, withdrawal).await
     }
 
     /// `t=SECONDS,v1=HEX`: the HMAC of the seconds, a full stop and the body.

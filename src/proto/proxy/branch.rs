@@ -98,7 +98,7 @@ impl Proxy {
             return;
         };
         if let Target::Device(key) = branch.target {
-            self.wakes.leave(key, waiter);
+            self.wakes.leave(fx, key, waiter);
         }
         match &mut branch.state {
             BranchState::Probing { timer } | BranchState::Waking { timer } => fx.cancel(*timer),

@@ -78,7 +78,7 @@ impl Proxy {
                 BranchState::Probing { .. } => self.finish_branch(fx, context, index),
                 BranchState::Waking { .. } => {
                     if let (true, Some(key)) = (context.is_invite() && !context.is_in_dialog, key) {
-                        self.push_cancel(fx, context, key);
+                        self.push_cancel(fx, context, key, reasons);
                         self.end_waking(fx, context, index, key, reasons);
                     } else {
                         self.finish_branch(fx, context, index);
@@ -97,7 +97,7 @@ impl Proxy {
                     // wait for Timer B. Should a 1xx come after all, its CANCEL goes out.
                     if let (true, Some(key)) = (is_silent, key) {
                         self.clients.remove(&client);
-                        self.push_cancel(fx, context, key);
+                        self.push_cancel(fx, context, key, reasons);
                         self.end_waking(fx, context, index, key, reasons);
                         continue;
                     }

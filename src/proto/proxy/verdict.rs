@@ -49,6 +49,10 @@ impl Proxy {
                     after,
                     provider_id,
                 });
+                // The call was over before it was certain that the app would hear of it.
+                for (notice, lifetime) in sent.then {
+                    self.notify(fx, sent.key, notice, lifetime);
+                }
             }
             Err(error) => {
                 fx.event(Event::PushFailed {
@@ -56,7 +60,9 @@ impl Proxy {
                     notice,
                     error: error.clone(),
                 });
-                self.on_push_failed(fx, &sent, &error);
+                if error != PushError::Withdrawn {
+                    self.on_push_failed(fx, &sent, &error);
+                }
             }
         }
     }
@@ -120,7 +126,8 @@ impl Proxy {
             PushError::Unavailable { retry_after, .. } => return Token::Later(*retry_after),
             PushError::BadCredentials { .. }
             | PushError::Refused { .. }
-            | PushError::NotConfigured { .. } => return Token::NotAsked,
+            | PushError::NotConfigured { .. }
+            | PushError::Withdrawn => return Token::NotAsked,
         };
         let Some(binding) = self.location.binding(sent.key) else {
             return Token::NotAsked;

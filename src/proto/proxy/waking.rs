@@ -9,6 +9,7 @@ use crate::proto::event::KeptOutcome;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::set_state;
+use crate::proto::proxy::missed::is_elsewhere;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Hold, Leg, Phase, ResponseContext, Target,
 };
@@ -117,6 +118,7 @@ impl Proxy {
             display_name: text(&unquote(display)),
             to: aor.unwrap_or_default().into(),
             video: memchr::memmem::find(body, b"m=video").is_some(),
+            answered_elsewhere: false,
             sent_at_ms: fx.unix_ms,
             expires_at_ms: fx.unix_ms.saturating_add(held),
         }
@@ -139,7 +141,7 @@ impl Proxy {
     /// A device has registered: whoever waits for it, or sits on a dead flow of it, goes on.
     pub(super) fn release(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
         for sibling in self.location.same_device(key) {
-            let woken = self.wakes.answered(fx.now, sibling);
+            let woken = self.wakes.answered(fx, sibling);
             for waiter in self.by_device.get(&sibling).cloned().unwrap_or_default() {
                 let after = woken
                     .as_ref()
@@ -349,6 +351,7 @@ impl Proxy {
         fx: &mut Effects<'_>,
         context: &ResponseContext,
         key: BindingKey,
+        reasons: &[&[u8]],
     ) {
         let binding = self.location.binding(key);
         let params = binding.and_then(|binding| binding.push.as_ref());
@@ -357,8 +360,12 @@ impl Proxy {
             return;
         }
         let lifetime = self.settings.wake.timeout;
-        let notice = self.call_notice(fx, context, key, lifetime);
-        self.notify(fx, key, Notice::Cancel(notice), lifetime);
+        let mut notice = self.call_notice(fx, context, key, lifetime);
+        notice.answered_elsewhere = reasons.iter().any(|reason| is_elsewhere(reason));
+        let notice = Notice::Cancel(notice);
+        if let Err(notice) = self.wakes.after_call(key, notice, lifetime) {
+            self.notify(fx, key, notice, lifetime);
+        }
     }
 
     /// Sends a push that wakes nobody for a call; whether there was one to send. A device with a

@@ -175,6 +175,8 @@ pub struct CallNotice {
     pub to: Box<str>,
     /// Whether the offer has a video stream.
     pub video: bool,
+    /// Whether somebody else has answered it: of a call that is over.
+    pub answered_elsewhere: bool,
     /// When the call arrived, milliseconds since the Unix epoch.
     pub sent_at_ms: u64,
     /// When the call stops waiting for this phone, milliseconds since the Unix epoch.
@@ -251,6 +253,9 @@ pub enum PushError {
         /// The provider's word.
         reason: Reason,
     },
+    /// It was of no use any more before it had left.
+    #[error("withdrawn before it was sent")]
+    Withdrawn,
     /// No provider is configured for this service and app.
     #[error("no provider is configured for {pns}", pns = .pns.label())]
     NotConfigured {
@@ -271,6 +276,7 @@ impl PushError {
             Self::Unavailable { .. } => "unavailable",
             Self::Refused { .. } => "refused",
             Self::NotConfigured { .. } => "not-configured",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }

@@ -68,12 +68,17 @@ pub struct Sent {
     pub at: Instant,
     /// The same, milliseconds since the Unix epoch.
     pub unix_ms: u64,
+    /// What the device is told once this was taken, and how long that is worth delivering: of the
+    /// calls that shared it and are over, bounded as those are.
+    pub then: Vec<(Notice, Duration)>,
 }
 
 #[derive(Debug)]
 struct Wake {
     started: Instant,
     is_pushed: bool,
+    /// The number of its last push.
+    push: Option<u64>,
     /// Its last push failed: when the next may go.
     retry_at: Option<Instant>,
     failures: u32,
@@ -98,6 +103,7 @@ impl Wakes {
         let wake = self.running.entry(key).or_insert_with(|| Wake {
             started: fx.now,
             is_pushed: false,
+            push: None,
             retry_at: None,
             failures: 0,
             waiters: SmallVec::new(),
@@ -122,7 +128,32 @@ impl Wakes {
             Some(wake) if !wake.is_pushed => wake.is_pushed = true,
             Some(_) | None => return Pushed::UnderWay,
         }
-        self.push(fx, key, params, Notice::Call(notice), lifetime)
+        let pushed = self.push(fx, key, params, Notice::Call(notice), lifetime);
+        if let (Pushed::Sent, Some(wake)) = (pushed, self.running.get_mut(&key)) {
+            wake.push = Some(self.last);
+        }
+        pushed
+    }
+
+    /// Has a device told something once the push for the call that it waits for was taken; hands
+    /// the notice back if there is no such push without a verdict.
+    ///
+    /// # Errors
+    /// The notice.
+    pub fn after_call(
+        &mut self,
+        key: BindingKey,
+        notice: Notice,
+        lifetime: Duration,
+    ) -> Result<(), Notice> {
+        let push = self.running.get(&key).and_then(|wake| wake.push);
+        match push.and_then(|push| self.pushes.get_mut(&push)) {
+            Some(sent) => {
+                sent.then.push((notice, lifetime));
+                Ok(())
+            }
+            None => Err(notice),
+        }
     }
 
     /// Sends one push to a device, if it has a token for it.
@@ -160,6 +191,7 @@ impl Wakes {
             notice: notice.label(),
             at: fx.now,
             unix_ms: fx.unix_ms,
+            then: Vec::new(),
         };
         self.pushes.insert(self.last, sent);
         fx.output(Output::Push(Box::new(PushRequest {
@@ -234,20 +266,34 @@ impl Wakes {
     /// The device has registered: hands back those who waited, and for how long the wake ran.
     pub fn answered(
         &mut self,
-        now: Instant,
+        fx: &mut Effects<'_>,
         key: BindingKey,
     ) -> Option<(SmallVec<[Waiter; 1]>, Duration)> {
         let wake = self.running.remove(&key)?;
-        Some((wake.waiters, now.saturating_duration_since(wake.started)))
+        self.withdraw(fx, &wake);
+        Some((wake.waiters, fx.now.saturating_duration_since(wake.started)))
     }
 
     /// One who waited does so no more.
-    pub fn leave(&mut self, key: BindingKey, waiter: Waiter) {
-        if let Some(wake) = self.running.get_mut(&key) {
-            wake.waiters.retain(|other| *other != waiter);
-            if wake.waiters.is_empty() {
-                self.running.remove(&key);
-            }
+    pub fn leave(&mut self, fx: &mut Effects<'_>, key: BindingKey, waiter: Waiter) {
+        let Some(wake) = self.running.get_mut(&key) else {
+            return;
+        };
+        wake.waiters.retain(|other| *other != waiter);
+        if wake.waiters.is_empty()
+            && let Some(wake) = self.running.remove(&key)
+        {
+            self.withdraw(fx, &wake);
+        }
+    }
+
+    /// A wake is over: its push is of no use if it has not left.
+    fn withdraw(&self, fx: &mut Effects<'_>, wake: &Wake) {
+        if let Some(number) = wake.push.filter(|push| self.pushes.contains_key(push)) {
+            fx.output(Output::Withdraw(PushId {
+                shard: self.shard,
+                number,
+            }));
         }
     }
 

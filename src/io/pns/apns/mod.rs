@@ -17,6 +17,7 @@ use crate::io::pns::delivery::{Authorization, Judgement, Parcel, Provider, deliv
 use crate::io::pns::origin::{Origin, OriginError, Protocol, Roots, client_config};
 use crate::io::pns::payload::{self, Content};
 use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
+use crate::io::pns::withdrawal::Withdrawal;
 use crate::io::pns::{ApnsConfig, ApnsCredential, ApnsEnvironment};
 use crate::proto::push::{Notice, PushAccepted, PushError, PushRequest, Reason};
 
@@ -109,9 +110,10 @@ impl Apns {
         &self,
         push: &PushRequest,
         gateway: &str,
+        withdrawal: &Withdrawal,
     ) -> Result<PushAccepted, PushError> {
         let parcel = self.parcel(push, gateway)?;
-        deliver(self, &parcel).await
+        deliver(self, &parcel, withdrawal).await
     }
 
     /// Asks APNs about a token that no device has: an answer about the token means that it took
@@ -130,7 +132,7 @@ impl Apns {
             urgency: Urgency::Call,
         };
         let authority = &self.transport.origin().authority;
-        match deliver(self, &parcel).await {
+        match deliver(self, &parcel, &Withdrawal::never()).await {
             Ok(_) | Err(PushError::WrongToken { .. } | PushError::Unregistered { .. }) => {
                 Ok(format!("{authority} takes our credentials"))
             }

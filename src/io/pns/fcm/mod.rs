@@ -18,6 +18,7 @@ use crate::io::pns::fcm::oauth::OAuth;
 use crate::io::pns::origin::{Origin, OriginError, Protocol, Roots, client_config};
 use crate::io::pns::payload::{self, Content};
 use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
+use crate::io::pns::withdrawal::Withdrawal;
 use crate::proto::push::{Notice, PushAccepted, PushError, PushRequest, Reason};
 
 pub(super) mod oauth;
@@ -134,9 +135,10 @@ impl Fcm {
         &self,
         push: &PushRequest,
         gateway: &str,
+        withdrawal: &Withdrawal,
     ) -> Result<PushAccepted, PushError> {
         let parcel = self.parcel(push, gateway)?;
-        deliver(self, &parcel).await
+        deliver(self, &parcel, withdrawal).await
     }
 
     /// Fetches a bearer and has FCM validate a message that it does not send.
@@ -153,7 +155,7 @@ impl Fcm {
         let parcel = self
             .enclose(&envelope, Urgency::Call)
             .map_err(|error| error.to_string())?;
-        match deliver(self, &parcel).await {
+        match deliver(self, &parcel, &Withdrawal::never()).await {
             Ok(_) => Ok(format!("{authority} takes our credentials")),
             Err(error) => Err(format!("{authority}: {error}")),
         }

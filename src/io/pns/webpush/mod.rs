@@ -25,6 +25,7 @@ use crate::io::pns::dial::Reach;
 use crate::io::pns::origin::{Origin, OriginError, Protocol, Roots, client_config};
 use crate::io::pns::payload::{self, Content};
 use crate::io::pns::transport::{Answer, Profile, Transport, Urgency};
+use crate::io::pns::withdrawal::Withdrawal;
 use crate::io::pns::{WallClock, WebPushConfig};
 use crate::proto::push::params::allows_host;
 use crate::proto::push::{Notice, Pns, PushAccepted, PushError, PushRequest, Reason};
@@ -108,9 +109,10 @@ impl WebPush {
         &self,
         push: &PushRequest,
         gateway: &str,
+        withdrawal: &Withdrawal,
     ) -> Result<PushAccepted, PushError> {
         let (host, parcel) = self.address(push, gateway)?;
-        deliver(&*host, &parcel).await
+        deliver(&*host, &parcel, withdrawal).await
     }
 
     /// Connections made and failed, of all services.
