@@ -86,7 +86,7 @@ async fn what_is_final_is_never_sent_again() {
     let rig = AppleRig::new().await;
     let rows = [
         (400, "BadCollapseId", "refused"),
-        (400, "BadDeviceToken", "wrong-token"),
+        (400, "BadDeviceToken", "refused"),
         (400, "BadExpirationDate", "refused"),
         (400, "BadMessageId", "refused"),
         (400, "BadPriority", "refused"),

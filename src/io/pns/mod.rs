@@ -312,13 +312,13 @@ impl PushService {
         let permit = self.permit(&lane.permits)?;
         let verdict = lane.provider.send(request, gateway, withdrawal).await;
         drop(permit);
-        let other = match &verdict {
-            Err(PushError::WrongToken { reason }) if reason.as_str() == apns::BAD_DEVICE_TOKEN => {
-                self.apns(first.other(), &target.app)
-            }
-            Ok(_) | Err(_) => None,
+        match &verdict {
+            Err(PushError::WrongToken { reason }) if reason.as_str() == apns::BAD_DEVICE_TOKEN => {}
+            Ok(_) | Err(_) => return verdict,
+        }
+        let Some(lane) = self.apns(first.other(), &target.app) else {
+            return Err(unproven());
         };
-        let Some(lane) = other else { return verdict };
         let _permit = self.permit(&lane.permits)?;
         let retried = lane.provider.send(request, gateway, withdrawal);
         match tokio::time::timeout_at(deadline, retried).await {
@@ -339,15 +339,16 @@ impl PushService {
                 | PushError::Throttled { .. }
                 | PushError::Unavailable { .. }),
             )) => Err(error),
-            // It is nobody's, or nobody can say: then the first word stands.
+            // It is none of either.
+            Ok(Err(PushError::WrongToken { .. })) => verdict,
+            // Nobody can say.
             Ok(Err(
-                PushError::WrongToken { .. }
-                | PushError::BadCredentials { .. }
+                PushError::BadCredentials { .. }
                 | PushError::Refused { .. }
                 | PushError::NotConfigured { .. }
                 | PushError::Withdrawn,
             ))
-            | Err(_) => verdict,
+            | Err(_) => Err(unproven()),
         }
     }
 
@@ -544,4 +545,12 @@ fn fcm_client(entry: &FcmConfig, roots: &Roots, clock: &WallClock) -> Result<Fcm
         name: entry.project.clone(),
         cause,
     })
+}
+
+/// A token that one of Apple's environments does not know may be the other's, which could not be
+/// asked: that condemns no token, and is the operator's to look at.
+fn unproven() -> PushError {
+    PushError::Refused {
+        reason: Reason::new("BadDeviceToken, and the other environment could not be asked"),
+    }
 }
