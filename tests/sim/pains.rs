@@ -276,3 +276,44 @@ pub fn a_second_call_for_a_phone_in_a_call_is_sent_on_its_flow_and_not_pushed() 
         assert!(matches!(flow.transport, Transport::Udp | Transport::Tcp));
     }
 }
+
+/// Pain 3: whatever else reaches the phone on its new flow, its call comes behind the 200 of its
+/// REGISTER, which is behind the store.
+#[test]
+pub fn an_answer_from_a_phone_that_awaits_its_200_does_not_bring_the_call_before_it() {
+    for is_probing in [false, true] {
+        let mut world = World::new();
+        world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+        if is_probing {
+            world.advance(Duration::from_secs(60));
+        } else {
+            world.close(tcp(1));
+        }
+        world.receive(pbx(), invite("1001", "c1"));
+        world.expect("SIP/2.0 100");
+        if is_probing {
+            world.expect("OPTIONS");
+        } else {
+            world.accept_push();
+        }
+        world.is_store_slow = true;
+        world.receive(tcp(2), register(tcp(2), "1001", APNS, INSTANCE, 600, 50));
+        let relayed = world.expect("REGISTER");
+        world.receive(pbx(), ok_to_register(&relayed));
+        world.receive(pbx(), invite("1001", "n1").replace("INVITE", "NOTIFY"));
+        let notify = world.expect("NOTIFY");
+        assert_eq!(notify.to, Destination::Flow(tcp(2).id));
+        world.input(Input::Heard { flow: tcp(2).id });
+        world.receive(tcp(2), response(&notify, "200 OK", ""));
+        world.expect("SIP/2.0 200");
+        world.expect_nothing();
+        world.store();
+        let granted = world.expect("SIP/2.0 200");
+        assert!(granted.header(HeaderName::CSeq).ends_with("REGISTER"));
+        let forwarded = world.expect("INVITE");
+        assert_eq!(forwarded.to, Destination::Flow(tcp(2).id));
+        world.expect_nothing();
+        world.receive(tcp(2), response(&forwarded, "200 OK", ""));
+        world.expect("SIP/2.0 200");
+    }
+}

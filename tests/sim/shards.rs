@@ -134,6 +134,7 @@ fn pains_land_in_their_shards() {
         pains::a_token_without_its_suffix_is_pushed_and_who_cannot_be_pushed_is_told_of,
         pains::a_push_that_fails_is_told_of,
         pains::while_a_phone_is_woken_the_caller_hears_what_was_chosen,
+        pains::an_answer_from_a_phone_that_awaits_its_200_does_not_bring_the_call_before_it,
         pains::each_side_of_ours_has_a_record_route_line_of_its_own,
         pains::a_second_call_for_a_phone_in_a_call_is_sent_on_its_flow_and_not_pushed,
     ]);

@@ -227,6 +227,7 @@ impl Proxy {
             push: stored.push.map(Box::new),
             last_flow: stored.flow,
             is_durable: true,
+            awaits_store: false,
             is_flow_open,
             last_heard: None,
             call_id: stored.call_id,

@@ -196,11 +196,9 @@ impl Proxy {
         if context.may_be_kept() {
             return;
         }
-        let Some(open) = self
-            .location
-            .binding(key)
-            .and_then(|binding| binding.flow())
-        else {
+        // Whatever it says while its REGISTER is not answered: the call follows that answer.
+        let registered = self.location.binding(key).filter(|b| !b.awaits_store);
+        let Some(open) = registered.and_then(|binding| binding.flow()) else {
             return;
         };
         // A datagram may come from the app's next life, which has not registered yet; a connection

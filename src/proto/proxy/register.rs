@@ -410,6 +410,7 @@ impl Proxy {
         for key in &granted.present {
             if let Some(binding) = self.location.binding_mut(*key) {
                 binding.is_durable = granted.is_durable;
+                binding.awaits_store = false;
             }
         }
         if granted.is_durable {
@@ -516,6 +517,7 @@ fn binding_of(
         push: device.push.clone().ok().map(Box::new),
         last_flow: flow,
         is_durable: false,
+        awaits_store: true,
         is_flow_open: true,
         last_heard: Some(fx.now),
         call_id: call_id.into(),

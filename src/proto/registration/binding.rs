@@ -60,6 +60,8 @@ pub struct Binding {
     pub last_flow: Flow,
     /// Whether the store has all of it: only then its times alone may be written.
     pub is_durable: bool,
+    /// Whether its last REGISTER is not answered yet, since the store has not answered.
+    pub awaits_store: bool,
     /// Whether that flow may still carry a request.
     pub is_flow_open: bool,
     /// When something was last heard on the flow; `None` since a restart.

@@ -46,7 +46,7 @@ impl Handset {
             ca_pem: Some(certificates().ca_pem.clone()),
             push: Some(address),
             instance: Some(format!("urn:uuid:00000000-0000-1000-8000-{number:012x}")),
-            patience: Duration::from_secs(6),
+            patience: Duration::from_secs(10),
             ..PhoneConfig::new(&agent.user, &domain, &agent.password, proxy)
         };
         Self {

@@ -37,7 +37,7 @@ pub(crate) struct Stage {
 }
 
 /// How long a test waits for something that should come at once.
-pub(crate) const SOON: Duration = Duration::from_secs(6);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 impl Stage {
     /// Sets it up with the usual configuration.

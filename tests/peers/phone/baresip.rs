@@ -21,7 +21,8 @@ pub(super) fn start(account: &PhoneConfig, home: &Path) -> Running {
     let ip = loopback::address();
     let listens = SocketAddr::from((ip, 4444));
     home::write(&home.join("config"), &configuration(account, home, listens));
-    home::write(&home.join("accounts"), &line(account));
+    // Entered by command: registered from this file it might be called before anybody listens.
+    home::write(&home.join("accounts"), "");
     home::write(&home.join("contacts"), "");
     let mut command = process::command("baresip");
     command
@@ -45,6 +46,10 @@ pub(super) fn start(account: &PhoneConfig, home: &Path) -> Running {
             }
         }
     });
+    let mut control = control;
+    control
+        .write_all(order("uanew", &line(account)).as_bytes())
+        .expect("it listens");
     Running {
         child,
         control: Box::new(control),
@@ -143,6 +148,6 @@ fn line(account: &PhoneConfig) -> String {
     let transport = transport.label();
     format!(
         "<sip:{user}@{domain};transport={transport}>;auth_user={user};auth_pass={password};\
-         outbound=\"sip:{proxy};transport={transport}\";regint=60\n"
+         outbound=\"sip:{proxy};transport={transport}\";regint=60"
     )
 }
