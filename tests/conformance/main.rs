@@ -22,6 +22,7 @@ mod rfc3515;
 mod rfc3581;
 mod rfc3891;
 mod rfc4028;
+mod rfc4320;
 mod rfc4475;
 mod rfc5118;
 mod rfc5393;

@@ -1,0 +1,3 @@
+//! RFC 4320: non-INVITE transactions.
+
+mod section_4_2;
