@@ -8,6 +8,7 @@ use crate::world::{
     APNS, Sent, World, invite, ok_to_register, pbx, register, response, settings, tcp, without_purr,
 };
 
+mod section_12;
 mod section_13;
 mod section_5_2;
 mod section_5_3;
