@@ -1,5 +1,6 @@
-//! RFC 8599 §12: Web Push. `pn-prid` is the subscription's endpoint, and `pn-param` has no use; our
-//! key goes to the device in `+sip.vapid` (RFC 8599 §5.4).
+//! RFC 8599 §12: Web Push, at the endpoint that `pn-prid` names.
+//!
+//! `pn-param` has no use; our key goes to the device in `+sip.vapid` (RFC 8599 §5.4).
 
 use rouse::proto::push::Pns;
 use rouse::proto::settings::{ContactMode, PushApp, Settings};
