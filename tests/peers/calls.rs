@@ -46,6 +46,7 @@ impl Scene {
             ip: router.map(|(gateway, _)| gateway),
             // Longer than a real phone on a busy machine takes to answer.
             probe: "2s",
+            grace: "3s",
             more: match model {
                 Model::Baresip => device,
                 Model::Linphone | Model::SipJs => String::new(),

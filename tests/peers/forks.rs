@@ -44,6 +44,7 @@ impl Pair {
         };
         let setup = Setup {
             probe: "2s",
+            grace: "3s",
             ..Setup::default()
         };
         let stage = Stage::with(peers, &setup).await;

@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) timeout: &'static str,
     /// `[wake] probe`.
     pub(crate) probe: &'static str,
+    /// `[wake] grace`.
+    pub(crate) grace: &'static str,
     /// `[wake] unreachable_status`.
     pub(crate) unreachable_status: u16,
     /// `[log] filter`.
@@ -45,6 +47,7 @@ impl Default for Setup {
             trust: Vec::new(),
             timeout: "8s",
             probe: "200ms",
+            grace: "600ms",
             unreachable_status: 480,
             log: "debug",
             more: String::new(),
@@ -166,6 +169,7 @@ fn configuration(
         upstream,
         timeout,
         probe,
+        grace,
         unreachable_status,
         log,
         more,
@@ -221,7 +225,7 @@ path = "{store}"
 timeout = "{timeout}"
 fresh = "300ms"
 probe = "{probe}"
-grace = "600ms"
+grace = "{grace}"
 late = "10s"
 unreachable_status = {unreachable_status}
 [log]
