@@ -6,6 +6,7 @@ use crate::rig::asterisk::{Agent, Keeps};
 use crate::rig::eventually;
 use crate::rig::handset::Handset;
 use crate::rig::push::{Provider, field};
+use crate::rig::rouse::Setup;
 use crate::rig::stage::{Peers, SOON, Stage};
 
 on_both_asterisks!(
@@ -71,7 +72,12 @@ async fn messages_wait_for_a_sleeping_phone_and_come_in_order(peers: Peers) {
 }
 
 async fn a_message_to_an_awake_phone_is_answered_by_it(peers: Peers) {
-    let stage = Stage::new(peers).await;
+    // A phone on a busy machine may take its time.
+    let setup = Setup {
+        grace: "5s",
+        ..Setup::default()
+    };
+    let stage = Stage::with(peers, &setup).await;
     let (agent, mut handset) = stage.agent(Keeps::One);
     handset.wake().await;
     stage.reachable(&agent).await;
