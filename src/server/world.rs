@@ -169,7 +169,7 @@ fn dropped(metrics: &Metrics) -> Dropped {
         datagram_send: of("datagram-send"),
         unsent: of("unsent"),
         pong_withheld: of("pong-withheld"),
-        datagram_ping: of("datagram-ping"),
+        no_ping: of("no-ping"),
     }
 }
 

@@ -59,21 +59,6 @@ async fn a_ping_gets_one_pong_a_second_and_is_heard_where_the_flow_is_bound() {
 }
 
 #[tokio::test]
-async fn our_own_ping_is_always_answered() {
-    let mut rig = Rig::start(Wanted::default());
-    let mut phone = TcpStream::connect(rig.addresses[0]).await.unwrap();
-    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
-    let (flow, _) = rig.message().await;
-    assert!(rig.network.bind_flow(flow.id, 0));
-    for _ in 0..3 {
-        rig.network.ping(flow.id);
-        assert_eq!(read(&mut phone, 4).await, b"\r\n\r\n");
-        phone.write_all(b"\r\n").await.unwrap();
-        assert!(matches!(rig.input().await, Input::Heard { .. }));
-    }
-}
-
-#[tokio::test]
 async fn the_end_of_a_bound_flow_is_told_after_its_last_message() {
     let mut rig = Rig::start(Wanted::default());
     let mut phone = TcpStream::connect(rig.addresses[0]).await.unwrap();

@@ -145,15 +145,10 @@ impl Connection {
         result
     }
 
-    /// Sends CRLF CRLF (RFC 5626 §4.4.1), or a WebSocket ping, which browsers answer by
-    /// themselves (RFC 7118 §6).
+    /// Sends a WebSocket ping, which browsers answer by themselves (RFC 7118 §6).
     pub(super) fn ping(&self) -> Result<(), SendError> {
         self.outbox.lock().pinged = true;
-        if self.flow.transport.is_websocket() {
-            self.queue(ws::ping(), None)
-        } else {
-            self.queue(Bytes::from_static(b"\r\n\r\n"), None)
-        }
+        self.queue(ws::ping(), None)
     }
 
     /// Asks the task to end the connection.

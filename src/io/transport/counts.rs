@@ -67,8 +67,8 @@ pub struct Dropped {
     pub unsent: Counter,
     /// A ping that was not answered because one was a moment ago.
     pub pong_withheld: Counter,
-    /// A ping to send on a datagram flow, which has none.
-    pub datagram_ping: Counter,
+    /// A ping to send on a flow that is no WebSocket, and has none.
+    pub no_ping: Counter,
 }
 
 /// Connections that were not taken, by reason.

@@ -125,15 +125,19 @@ impl Network {
         result
     }
 
-    /// Sends CRLF CRLF on a stream (RFC 5626 §4.4.1); a datagram flow has no such ping.
+    /// Pings a WebSocket; other flows have no ping that phones answer.
     pub fn ping(&self, flow: FlowId) {
         let counts = self.counts();
         match flow {
             FlowId::Datagram { .. } => {
-                counts.dropped.datagram_ping.inc();
+                counts.dropped.no_ping.inc();
             }
             FlowId::Stream(id) => {
                 let sent = match self.connections.get(&id) {
+                    Some(connection) if !connection.flow.transport.is_websocket() => {
+                        counts.dropped.no_ping.inc();
+                        return;
+                    }
                     Some(connection) => connection.ping(),
                     None => Err(SendError::FlowGone),
                 };
