@@ -16,6 +16,7 @@ mod oversize;
 mod pains;
 mod peers;
 mod providers;
+mod races;
 mod random;
 mod registration;
 mod rounds;

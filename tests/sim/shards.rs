@@ -10,8 +10,8 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, hold, missed, oversize, pains, peers, providers, registration, rounds, sips,
-    verdicts, wake,
+    calls, dialogs, hold, missed, oversize, pains, peers, providers, races, registration, rounds,
+    sips, verdicts, wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -305,6 +305,26 @@ fn wake_land_in_their_shards() {
 }
 
 #[test]
+fn races_land_in_their_shards() {
+    play(&[
+        races::a_phone_that_moved_and_rings_where_it_was_called_first_rings_once,
+        races::a_phone_that_moved_and_rings_where_it_is_stops_ringing_where_it_was,
+        races::a_phone_that_refuses_the_second_invite_as_merged_keeps_the_first,
+        races::an_answer_to_the_first_invite_of_a_phone_that_moved_is_the_calls,
+        races::an_invite_that_was_left_behind_is_not_sent_again,
+        races::a_phone_that_answers_without_ringing_after_its_caller_was_told_487_is_hung_up,
+        races::phones_of_a_lower_q_do_not_wait_for_a_late_one,
+        races::a_late_phone_that_changes_hands_is_forgotten_with_its_call,
+        races::a_phone_that_rang_after_its_push_and_lost_its_connection_is_woken_again,
+        races::a_ringing_phone_whose_registration_ended_and_then_its_connection_rings_no_more,
+        races::a_phone_without_push_that_came_back_as_another_instance_is_called_once,
+        races::a_token_that_died_under_a_refresh_is_pushed_no_more,
+        races::a_phone_that_leaves_and_is_back_before_that_is_written_stays,
+        races::two_registers_of_one_device_that_meet_leave_one_binding,
+    ]);
+}
+
+#[test]
 fn no_scene_is_forgotten() {
     let this = include_str!("shards.rs");
     for (module, text) in [
@@ -316,6 +336,7 @@ fn no_scene_is_forgotten() {
         ("pains", include_str!("pains.rs")),
         ("peers", include_str!("peers.rs")),
         ("providers", include_str!("providers.rs")),
+        ("races", include_str!("races.rs")),
         ("registration", include_str!("registration.rs")),
         ("rounds", include_str!("rounds.rs")),
         ("verdicts", include_str!("verdicts.rs")),

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use crate::proto::aor::Aor;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
+use crate::proto::proxy::branch::calling;
 use crate::proto::proxy::response_context::Branch;
 use crate::proto::push::{Notice, refresh};
 use crate::proto::registration::binding::{Binding, StoredBinding};
 use crate::proto::registration::location::FlowChange;
 use crate::proto::timer::Timer;
-use crate::proto::{BindingKey, Claim, CloseReason, Event, FlowId, Output, StoreWrite};
+use crate::proto::{
+    BindingKey, Claim, CloseReason, Destination, Event, FlowId, Output, StoreWrite,
+};
 
 impl Proxy {
     pub(super) fn put_binding(
@@ -54,6 +57,7 @@ impl Proxy {
                 fx.cancel(timer);
             }
             self.report_left(fx, change.as_slice());
+            self.watch_calls(fx, key, binding.last_flow.id);
         }
     }
 
@@ -63,6 +67,8 @@ impl Proxy {
     fn report_left(&self, fx: &mut Effects<'_>, changes: &[FlowChange]) {
         for change in changes {
             match *change {
+                // `unwatch` ends that.
+                FlowChange::Unbound(flow) if self.moved.contains_key(&flow) => {}
                 FlowChange::Unbound(flow) if self.contexts.has_sender(flow) => {
                     fx.arm(self.settings.timing.t1 * 64, Timer::Unbind(flow));
                 }
@@ -75,6 +81,18 @@ impl Proxy {
     pub(super) fn on_unbind(&self, fx: &mut Effects<'_>, flow: FlowId) {
         if self.location.on_flow(flow).is_empty() && !self.moved.contains_key(&flow) {
             fx.output(Output::FlowUnbound { flow });
+        }
+    }
+
+    /// A device has no binding any more, and may still ring: hears of the end of its flow.
+    fn watch_calls(&mut self, fx: &mut Effects<'_>, key: BindingKey, flow: FlowId) {
+        for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
+            self.with_context(fx, waiter.context, |proxy, fx, context| {
+                let out = calling(context, waiter.branch).map(|calling| calling.leg.to.clone());
+                if out == Some(Destination::Flow(flow)) {
+                    proxy.watch(fx, flow, waiter);
+                }
+            });
         }
     }
 
@@ -273,16 +291,6 @@ impl Proxy {
     }
 }
 
-/// When a binding has to be looked at next: to refresh it by a push, or at its end.
-fn next_due(fx: &Effects<'_>, binding: &Binding) -> Instant {
-    let age = Duration::from_millis(fx.unix_ms.saturating_sub(binding.registered_ms));
-    let since = fx.now.checked_sub(age).unwrap_or(fx.now);
-    let refresh = refresh::next(since, binding.expires, fx.now, binding.refreshes_itself());
-    refresh
-        .filter(|_| binding.push.is_some())
-        .unwrap_or(binding.expires)
-}
-
 /// Tells the transports which flows have agents.
 fn report_flows(fx: &mut Effects<'_>, changes: &[FlowChange]) {
     for change in changes {
@@ -291,6 +299,16 @@ fn report_flows(fx: &mut Effects<'_>, changes: &[FlowChange]) {
             FlowChange::Unbound(flow) => Output::FlowUnbound { flow },
         });
     }
+}
+
+/// When a binding has to be looked at next: to refresh it by a push, or at its end.
+fn next_due(fx: &Effects<'_>, binding: &Binding) -> Instant {
+    let age = Duration::from_millis(fx.unix_ms.saturating_sub(binding.registered_ms));
+    let since = fx.now.checked_sub(age).unwrap_or(fx.now);
+    let refresh = refresh::next(since, binding.expires, fx.now, binding.refreshes_itself());
+    refresh
+        .filter(|_| binding.push.is_some())
+        .unwrap_or(binding.expires)
 }
 
 fn q_of(contact: &[u8]) -> u16 {

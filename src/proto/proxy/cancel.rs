@@ -85,7 +85,7 @@ impl Proxy {
                     }
                 }
                 BranchState::Calling(calling) if context.is_invite() => {
-                    let client = calling.client;
+                    let (client, leg) = (calling.client, calling.leg.clone());
                     let is_silent = calling.wake.is_some() && !calling.is_provisional;
                     let timers = [calling.timer_c, calling.grace];
                     timers
@@ -96,7 +96,7 @@ impl Proxy {
                     // Nobody answers on that flow and the device was pushed: the caller need not
                     // wait for Timer B. Should a 1xx come after all, its CANCEL goes out.
                     if let (true, Some(key)) = (is_silent, key) {
-                        self.clients.remove(&client);
+                        self.give_up(client, context.id, index, leg);
                         self.push_cancel(fx, context, key, reasons);
                         self.end_waking(fx, context, index, key, reasons);
                         continue;

@@ -351,7 +351,7 @@ impl Proxy {
         let mut is_pushed = false;
         let pending = match calling(context, index) {
             Some(calling) => {
-                is_pushed = calling.is_pushed;
+                is_pushed = calling.is_pushed && !calling.is_provisional;
                 for timer in [calling.timer_c.take(), calling.grace.take()]
                     .into_iter()
                     .flatten()

@@ -105,19 +105,12 @@ impl Proxy {
     }
 
     /// A device answered a call that is over: ACK and BYE, in the caller's place.
-    pub(super) fn hang_up(&mut self, fx: &mut Effects<'_>, key: BindingKey, response: &Message) {
-        let Some(flow) = self
-            .location
-            .binding(key)
-            .and_then(|binding| binding.flow())
-        else {
-            return;
-        };
+    pub(super) fn hang_up(&mut self, fx: &mut Effects<'_>, leg: &Leg, response: &Message) {
         let ack = self.transactions.reserve(fx);
         let ack_branch = ack.branch(self.shard);
         self.transactions.abandon(fx, ack);
-        if let Some(ack) = self.write_in_dialog("ACK", 0, response, flow, &ack_branch) {
-            let (to, message) = (Destination::Flow(flow.id), ack.raw().clone());
+        if let Some(ack) = self.write_in_dialog("ACK", 0, response, leg, &ack_branch) {
+            let (to, message) = (leg.to.clone(), ack.raw().clone());
             fx.output(Output::Send {
                 to,
                 message,
@@ -125,10 +118,10 @@ impl Proxy {
             });
         }
         let bye = self.transactions.reserve(fx);
-        match self.write_in_dialog("BYE", 1, response, flow, &bye.branch(self.shard)) {
+        match self.write_in_dialog("BYE", 1, response, leg, &bye.branch(self.shard)) {
             Some(message) => {
-                let is_reliable = flow.transport.is_reliable();
-                let to = Destination::Flow(flow.id);
+                let is_reliable = leg.transport.is_reliable();
+                let to = leg.to.clone();
                 self.transactions.start(fx, bye, &message, to, is_reliable);
             }
             None => self.transactions.abandon(fx, bye),
@@ -141,7 +134,7 @@ impl Proxy {
         method: &str,
         later: u32,
         response: &Message,
-        flow: Flow,
+        leg: &Leg,
         branch: &str,
     ) -> Option<Message> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -149,7 +142,7 @@ impl Proxy {
             Ok(Contact::Address(address)) => Some(text(address.uri)),
             Ok(Contact::Star) | Err(_) => None,
         })?;
-        let via = self.via(&Leg::over(flow), branch, 0)?;
+        let via = self.via(leg, branch, 0)?;
         let (from, to) = (
             text(response.from().ok()?.raw),
             text(response.to().ok()?.raw),

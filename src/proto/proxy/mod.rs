@@ -36,6 +36,7 @@ mod device;
 mod forward;
 mod hold;
 mod late_wake;
+mod left;
 mod missed;
 mod oversize;
 mod preprocess;
@@ -76,6 +77,8 @@ pub struct Proxy {
     servers: HashMap<ServerId, u64, RandomState>,
     /// INVITEs that were answered with 2xx: where another 2xx goes (RFC 6026 §8.4).
     late_answers: HashMap<ClientId, ServerId, RandomState>,
+    /// INVITEs that are out where perhaps nobody is.
+    left: HashMap<ClientId, left::Left, RandomState>,
     /// The branches that are not final, by their device.
     by_device: HashMap<BindingKey, SmallVec<[Waiter; 2]>, RandomState>,
     /// The branches whose request is live on a flow that their device has left for another.
@@ -128,6 +131,7 @@ impl Proxy {
             clients: HashMap::default(),
             servers: HashMap::default(),
             late_answers: HashMap::default(),
+            left: HashMap::default(),
             by_device: HashMap::default(),
             moved: HashMap::default(),
             registering: HashMap::default(),
@@ -441,6 +445,7 @@ impl Proxy {
                 + self.by_device.len()
                 + self.moved.len()
                 + self.late_answers.len()
+                + self.left.len()
                 + self.servers.len()
                 + self.shelf.count(),
         ]

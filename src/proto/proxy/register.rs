@@ -46,7 +46,7 @@ impl Proxy {
         let own_routes = self.preprocess(request)?.own;
         let mut relay = Relay::read(request, aor, upstream, &self.settings)?;
         if let Some(agent) = self.location.agent(relay.aor.id()) {
-            relay.recognise(agent);
+            relay.recognise(agent, flow.id);
         }
         self.check_device_limit(&relay)?;
         let hops = self.upstreams.hops(fx.now, upstream);
@@ -174,6 +174,7 @@ impl Proxy {
             response: bytes,
             present,
             leaving,
+            at_ms: fx.unix_ms,
             outstanding,
             is_durable: true,
         });
@@ -263,6 +264,7 @@ impl Proxy {
         for change in changes {
             match change {
                 Change::Put { binding, .. } => {
+                    self.drop_twin(fx, aor.id(), &binding);
                     let claims = self.claims(aor.id(), &binding);
                     present.push(self.put_binding(fx, aor, upstream, *binding));
                     for claim in claims {
@@ -274,6 +276,18 @@ impl Proxy {
             }
         }
         (present, leaving)
+    }
+
+    /// Takes away what the same device was granted as another by a REGISTER that was under way with
+    /// this one: neither could know of the other.
+    fn drop_twin(&mut self, fx: &mut Effects<'_>, aor: AorId, binding: &Binding) {
+        let place = (binding.contact_uri(), binding.last_flow.id);
+        let (instance, push) = (binding.instance.as_deref(), binding.push.as_deref());
+        let agent = self.location.agent(aor);
+        let twin = agent.and_then(|a| a.number_of(instance, binding.reg_id, push, place));
+        if let Some(twin) = twin.filter(|twin| *twin != binding.id) {
+            self.remove_binding(fx, BindingKey { aor, binding: twin });
+        }
     }
 
     /// What the upstream's 2xx changes.
@@ -390,6 +404,11 @@ impl Proxy {
                 aor: aor.id(),
                 binding,
             };
+            // It has registered again while the store was writing this.
+            let binding = self.location.binding(key);
+            if binding.is_some_and(|binding| binding.registered_ms > granted.at_ms) {
+                continue;
+            }
             self.drop_binding(fx, key);
             fx.event(Event::Unregistered {
                 key,

@@ -43,7 +43,9 @@ impl Proxy {
         response: Option<&Message>,
     ) {
         let Some(owner) = self.clients.get(&client).copied() else {
-            self.on_late_answer(fx, client, response);
+            if !self.on_left_event(fx, client, event, response) {
+                self.on_late_answer(fx, client, response);
+            }
             return;
         };
         let index = owner.branch;
@@ -100,7 +102,7 @@ impl Proxy {
         }
     }
 
-    fn on_provisional(
+    pub(super) fn on_provisional(
         &mut self,
         fx: &mut Effects<'_>,
         context: &mut ResponseContext,
@@ -144,6 +146,9 @@ impl Proxy {
         if status == 503 && self.fail_over(fx, context, index) {
             return;
         }
+        if status == 482 && self.is_merged(fx, context, index) {
+            return;
+        }
         let begins_call = context.is_invite() && !context.is_in_dialog;
         let branch = context.branches.get(usize::from(index));
         if status == 408 && begins_call && branch.is_some_and(Branch::is_unheard) {
@@ -158,7 +163,9 @@ impl Proxy {
             .and_then(Branch::device);
         self.finish_branch(fx, context, index);
         if let (Some(key), 200..=299) = (late, status) {
-            self.hang_up(fx, key, response);
+            if let Some(flow) = self.location.binding(key).and_then(|b| b.flow()) {
+                self.hang_up(fx, &Leg::over(flow), response);
+            }
             return;
         }
         if let Kind::Register(_) = context.kind {
@@ -184,7 +191,7 @@ impl Proxy {
     }
 
     /// A 2xx goes up at once, each of an INVITE's (§16.7 step 5); the other branches end.
-    fn on_success(
+    pub(super) fn on_success(
         &mut self,
         fx: &mut Effects<'_>,
         context: &mut ResponseContext,
@@ -405,13 +412,11 @@ impl Proxy {
     /// Answers for a context all of whose branches have ended, and lets it go.
     pub(super) fn settle(&mut self, fx: &mut Effects<'_>, mut context: Box<ResponseContext>) {
         if context.phase == Phase::Open {
-            let is_waiting =
-                |state: &BranchState| !matches!(state, BranchState::Idle | BranchState::Final);
-            if !context
-                .branches
-                .iter()
-                .any(|branch| is_waiting(&branch.state))
-            {
+            // A late phone has had its turn: those of a lower q do not wait for it.
+            let is_waiting = |branch: &Branch| {
+                !matches!(branch.state, BranchState::Idle) && !branch.has_answered()
+            };
+            if !context.branches.iter().any(is_waiting) {
                 self.start_next_group(fx, &mut context);
             }
         }

@@ -92,6 +92,8 @@ pub(super) struct Granted {
     pub(super) present: Vec<BindingKey>,
     /// The devices that go.
     pub(super) leaving: Vec<BindingId>,
+    /// When, milliseconds since the Unix epoch.
+    pub(super) at_ms: u64,
     pub(super) outstanding: usize,
     pub(super) is_durable: bool,
 }

@@ -8,7 +8,7 @@ use crate::proto::effects::Effects;
 use crate::proto::event::KeptOutcome;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::best_response::{Best, better};
-use crate::proto::proxy::branch::set_state;
+use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::missed::is_elsewhere;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Hold, Leg, Phase, ResponseContext, Target,
@@ -199,6 +199,13 @@ impl Proxy {
                 // It is the datagram that found the phone asleep.
                 self.transactions.send_again(fx, calling.client);
             }
+            if let Some(calling) = calling(context, index) {
+                // The push beside it has done its work: should the flow die now, another may.
+                calling.is_pushed = false;
+            }
+            let Some(branch) = context.branches.get(usize::from(index)) else {
+                return;
+            };
             if let BranchState::Calling(calling) = &branch.state
                 && let Destination::Flow(old) = calling.leg.to
                 && old != flow.id
@@ -217,7 +224,7 @@ impl Proxy {
     }
 
     /// Hears of the end of a flow on which a request is live, though its device has left it.
-    fn watch(&mut self, fx: &mut Effects<'_>, flow: FlowId, waiter: Waiter) {
+    pub(super) fn watch(&mut self, fx: &mut Effects<'_>, flow: FlowId, waiter: Waiter) {
         let waiters = self.moved.entry(flow).or_default();
         if !waiters.contains(&waiter) {
             waiters.push(waiter);
@@ -246,6 +253,7 @@ impl Proxy {
         key: BindingKey,
         flow: Flow,
     ) {
+        self.leave(fx, context, index);
         self.stop_branch(fx, context, index);
         let waiter = Waiter {
             context: context.id,
@@ -339,6 +347,8 @@ impl Proxy {
                 Reject::PushFailed
             };
             self.fail_branch(fx, context, index, reject);
+        } else if matches!(branch.state, BranchState::Late(_)) {
+            self.finish_branch(fx, context, index);
         } else {
             self.stop_waiting(fx, context, index);
         }

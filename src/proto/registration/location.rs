@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::proto::aor::Aor;
 use crate::proto::push::params::PushParams;
 use crate::proto::registration::binding::Binding;
+use crate::proto::sip::Uri;
 use crate::proto::{AorId, AppId, BindingId, BindingKey, FlowId};
 
 /// An agent with at least one binding.
@@ -34,13 +35,16 @@ impl Agent {
 
     /// The number of a known device: the same instance and reg-id (RFC 5626 §6), or else the same
     /// push token. An app whose instance is new, since it lost its files or never kept one, is
-    /// still the one that the token wakes: as a second device it would be pushed and rung twice.
+    /// still the one that the token wakes: as a second device it would be pushed and rung twice. And
+    /// one whose token is new as well is the one that had that address on that flow: no two apps
+    /// share a socket.
     #[must_use]
     pub fn number_of(
         &self,
         instance: Option<&str>,
         reg_id: Option<u32>,
         push: Option<&PushParams>,
+        (contact_uri, flow): (&[u8], FlowId),
     ) -> Option<BindingId> {
         let same_reg_id = || {
             let bindings = self.bindings.iter();
@@ -52,7 +56,15 @@ impl Agent {
             let push = push?;
             same_reg_id().find(|b| b.push.as_deref().is_some_and(|b| b.wakes_same_app(push)))
         };
-        Some(same_instance.or_else(same_token)?.id)
+        let same_place = || {
+            let own = Uri::parse(contact_uri).ok()?;
+            same_reg_id().filter(|b| b.last_flow.id == flow).find(|b| {
+                Uri::parse(b.contact_uri()).is_ok_and(|uri| {
+                    (uri.user, uri.host, uri.port) == (own.user, own.host, own.port)
+                })
+            })
+        };
+        Some(same_instance.or_else(same_token).or_else(same_place)?.id)
     }
 }
 

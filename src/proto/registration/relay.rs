@@ -19,7 +19,7 @@ use crate::proto::registration::outbound;
 use crate::proto::reject::Reject;
 use crate::proto::settings::{ContactMode, Settings};
 use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape, unquote};
-use crate::proto::{AorId, BindingId, BindingKey};
+use crate::proto::{AorId, BindingId, BindingKey, FlowId};
 
 /// What a REGISTER asks when it names no time (RFC 3261 §10.2.1.1 leaves it to the registrar).
 const DEFAULT_EXPIRES: u32 = 3600;
@@ -307,14 +307,16 @@ impl Relay {
 
     /// Gives devices that the agent has already their numbers there; a number made of what a device
     /// says of itself is for new ones.
-    pub fn recognise(&mut self, agent: &Agent) {
+    pub fn recognise(&mut self, agent: &Agent, flow: FlowId) {
         let Ask::Devices(devices) = &mut self.ask else {
             return;
         };
         let mut taken: SmallVec<[BindingId; 2]> = devices.iter().map(|device| device.id).collect();
         for device in devices {
             let push = device.push.as_ref().ok();
-            let number = agent.number_of(device.instance.as_deref(), device.reg_id, push);
+            let uri = NameAddr::parse(&device.contact).map_or(&[][..], |address| address.uri);
+            let instance = device.instance.as_deref();
+            let number = agent.number_of(instance, device.reg_id, push, (uri, flow));
             let is_named = device.instance.is_some() || push.is_some();
             if let Some(number) = number {
                 if !taken.contains(&number) {

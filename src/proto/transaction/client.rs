@@ -129,6 +129,13 @@ impl Client {
         }
     }
 
+    /// Sends an unanswered INVITE no more.
+    pub(super) fn hush(&mut self, fx: &mut Effects<'_>) {
+        if let Stage::Invite { machine, .. } = &mut self.stage {
+            machine.hush(fx);
+        }
+    }
+
     /// Sends an unanswered INVITE again, ahead of Timer A.
     pub(super) fn send_again(&mut self, fx: &mut Effects<'_>, timing: &Timing) {
         if let Stage::Invite { peer, machine, .. } = &mut self.stage {

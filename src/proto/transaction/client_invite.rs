@@ -131,6 +131,13 @@ impl ClientInvite {
         }
     }
 
+    /// Stops Timer A; Timer B runs on.
+    pub(super) fn hush(&mut self, fx: &mut Effects<'_>) {
+        if let Self::Calling { resend, .. } = self {
+            cancel_resend(fx, resend.take());
+        }
+    }
+
     /// Sends the INVITE at once if it waits for longer than T1 to be sent again: its peer is known
     /// to listen from now on. Timer A starts anew, Timer B runs on.
     pub(super) fn send_again(&mut self, fx: &mut Effects<'_>, scope: &Scope<'_>) {

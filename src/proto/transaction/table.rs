@@ -184,6 +184,13 @@ impl Transactions {
         }
     }
 
+    /// Sends an INVITE that drew no answer no more: its answer, or Timer B, ends it.
+    pub fn hush(&mut self, fx: &mut Effects<'_>, id: ClientId) {
+        if let Some(client) = self.client_mut(id) {
+            client.hush(fx);
+        }
+    }
+
     /// Sends an INVITE that drew no answer again at once, if Timer A has slowed down: its peer has
     /// just been heard, and need not wait for seconds.
     pub fn send_again(&mut self, fx: &mut Effects<'_>, id: ClientId) {

@@ -1,0 +1,300 @@
+//! What the schedules found: events that meet in an order that nobody thinks of.
+
+use std::time::Duration;
+
+use rouse::proto::push::{PushError, Reason};
+use rouse::proto::sip::HeaderName;
+use rouse::proto::{Destination, FlowId};
+
+use crate::world::{
+    APNS, Sent, World, beside, invite, ok_to_register, pbx, register, response, tcp, udp,
+};
+
+const ONE: &str = ";+sip.instance=\"<urn:uuid:1>\"";
+const TWO: &str = ";+sip.instance=\"<urn:uuid:2>\"";
+const CONTACT: &str = "Contact: <sip:app@10.0.0.5:5060>\n";
+
+fn second_app() -> String {
+    APNS.replace("00aabb", "11aabb")
+}
+
+/// A phone that was called on one port has just registered from another, and is called there too.
+fn called_twice() -> (World, Sent, Sent) {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", APNS, ONE, 3600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let first = world.expect("INVITE");
+    assert_eq!(first.to, Destination::Flow(udp(1).id));
+    world.register_for(udp(2), "1001", APNS, ONE, 3600);
+    let second = world.expect("INVITE");
+    assert_eq!(second.to, Destination::Flow(udp(2).id));
+    world.expect_nothing();
+    (world, first, second)
+}
+
+fn hang_up(world: &mut World, flow: FlowId) {
+    let ack = world.expect("ACK sip:app@10.0.0.5:5060");
+    let bye = world.expect("BYE sip:app@10.0.0.5:5060");
+    assert_eq!([&ack.to, &bye.to], [&Destination::Flow(flow); 2]);
+    world.expect_nothing();
+    let flow = if flow == udp(1).id { udp(1) } else { udp(2) };
+    world.receive(flow, response(&bye, "200 OK", ""));
+}
+
+#[test]
+pub fn a_phone_that_moved_and_rings_where_it_was_called_first_rings_once() {
+    let (mut world, first, second) = called_twice();
+    world.receive(udp(1), response(&first, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    // Should the second ring as well, it is cancelled.
+    world.receive(udp(2), response(&second, "180 Ringing", ""));
+    let cancel = world.expect("CANCEL");
+    assert_eq!(cancel.to, Destination::Flow(udp(2).id));
+    world.receive(udp(2), response(&cancel, "200 OK", ""));
+    world.receive(udp(2), response(&second, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.expect_nothing();
+    world.receive(udp(1), response(&first, "200 OK", CONTACT));
+    world.expect("SIP/2.0 200");
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_phone_that_moved_and_rings_where_it_is_stops_ringing_where_it_was() {
+    let (mut world, first, second) = called_twice();
+    world.receive(udp(2), response(&second, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.receive(udp(1), response(&first, "180 Ringing", ""));
+    let cancel = world.expect("CANCEL");
+    assert_eq!(cancel.to, Destination::Flow(udp(1).id));
+    world.receive(udp(1), response(&cancel, "200 OK", ""));
+    world.receive(udp(1), response(&first, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.receive(udp(2), response(&second, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_phone_that_refuses_the_second_invite_as_merged_keeps_the_first() {
+    let (mut world, first, second) = called_twice();
+    world.receive(udp(2), response(&second, "482 Loop Detected", ""));
+    world.expect("ACK");
+    world.expect_nothing();
+    world.receive(udp(1), response(&first, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.receive(udp(1), response(&first, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn an_answer_to_the_first_invite_of_a_phone_that_moved_is_the_calls() {
+    let (mut world, first, second) = called_twice();
+    world.receive(udp(1), response(&first, "200 OK", CONTACT));
+    world.expect("SIP/2.0 200");
+    world.expect_nothing();
+    // The other has no 1xx yet: its CANCEL waits for one.
+    world.receive(udp(2), response(&second, "180 Ringing", ""));
+    let cancel = world.expect("CANCEL");
+    world.receive(udp(2), response(&cancel, "200 OK", ""));
+    world.receive(udp(2), response(&second, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn an_invite_that_was_left_behind_is_not_sent_again() {
+    let (mut world, _, second) = called_twice();
+    world.receive(udp(2), response(&second, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.advance(Duration::from_secs(31));
+    world.expect_nothing();
+}
+
+#[test]
+pub fn a_phone_that_answers_without_ringing_after_its_caller_was_told_487_is_hung_up() {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", APNS, ONE, 3600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    world.advance(Duration::from_secs(2));
+    world.accept_push();
+    world.sent.clear();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 487");
+    world.receive(udp(1), response(&sent, "200 OK", CONTACT));
+    hang_up(&mut world, udp(1).id);
+    world.assert_quiet();
+}
+
+#[test]
+pub fn phones_of_a_lower_q_do_not_wait_for_a_late_one() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 3600);
+    world.register_for(tcp(2), "1001", &second_app(), &format!("{TWO};q=0.5"), 3600);
+    world.close(tcp(1));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.advance(Duration::from_secs(25));
+    let turn = world.expect("OPTIONS");
+    assert_eq!(turn.to, Destination::Flow(tcp(2).id));
+    world.receive(tcp(2), response(&turn, "200 OK", ""));
+    let sent = world.expect("INVITE");
+    world.receive(tcp(2), response(&sent, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_late_phone_that_changes_hands_is_forgotten_with_its_call() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 3600);
+    world.close(tcp(1));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 487");
+    world.register_for(tcp(2), "1002", APNS, ONE, 3600);
+    world.expect_nothing();
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_phone_that_rang_after_its_push_and_lost_its_connection_is_woken_again() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 3600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    world.advance(Duration::from_secs(2));
+    world.accept_push();
+    world.receive(tcp(1), response(&sent, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.close(tcp(1));
+    world.accept_push();
+    world.register_for(tcp(2), "1001", APNS, ONE, 3600);
+    let sent = world.expect("INVITE");
+    world.receive(tcp(2), response(&sent, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_ringing_phone_whose_registration_ended_and_then_its_connection_rings_no_more() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", "", ONE, 60);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    world.receive(tcp(1), response(&sent, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.advance(Duration::from_secs(70));
+    assert_eq!(world.count().0, 0);
+    world.expect_nothing();
+    world.close(tcp(1));
+    world.expect("SIP/2.0 480");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_phone_without_push_that_came_back_as_another_instance_is_called_once() {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", "", ONE, 3600);
+    world.register_for(udp(1), "1001", "", TWO, 3600);
+    assert_eq!(world.count().0, 1);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    world.expect_nothing();
+    world.receive(udp(1), response(&sent, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    // Another socket is another phone.
+    world.receive(udp(2), register(udp(2), "1001", "", TWO, 3600, 77));
+    let relayed = world.expect("REGISTER");
+    assert!(relayed.header(HeaderName::Contact).contains("rouse="));
+}
+
+#[test]
+pub fn a_token_that_died_under_a_refresh_is_pushed_no_more() {
+    let mut world = World::new();
+    let fcm = "pn-provider=fcm;pn-param=project;pn-prid=abc";
+    world.register_for(tcp(1), "1001", fcm, ONE, 3600);
+    world.close(tcp(1));
+    world.advance(Duration::from_secs(3240));
+    assert_eq!(world.pushes.len(), 1);
+    world.refuse_push(PushError::Unregistered {
+        since_ms: None,
+        reason: Reason::new("UNREGISTERED"),
+    });
+    // Calls have no other token: the device is gone.
+    assert_eq!(world.count().0, 0);
+    world.advance(Duration::from_secs(359));
+    assert!(world.pushes.is_empty());
+    // Of two tokens the other one still wakes for calls.
+    let two_tokens = format!("{}:voip&{}:remote", "0a".repeat(32), "0b".repeat(32));
+    let apns = format!(
+        "pn-provider=apns;pn-param=DEF123GHIJ.com.example.app.voip&remote;pn-prid={two_tokens}"
+    );
+    world.register_for(tcp(2), "1002", &apns, TWO, 3600);
+    world.close(tcp(2));
+    world.advance(Duration::from_secs(3240));
+    world.refuse_push(PushError::Unregistered {
+        since_ms: None,
+        reason: Reason::new("Unregistered"),
+    });
+    world.advance(Duration::from_secs(200));
+    assert!(world.pushes.is_empty());
+    world.receive(pbx(), invite("1002", "c2"));
+    world.accept_push();
+}
+
+#[test]
+pub fn a_phone_that_leaves_and_is_back_before_that_is_written_stays() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 3600);
+    world.is_store_slow = true;
+    world.receive(tcp(1), register(tcp(1), "1001", APNS, ONE, 0, 50));
+    let leaves = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&leaves));
+    world.advance(Duration::from_millis(40));
+    world.receive(tcp(2), register(tcp(2), "1001", APNS, ONE, 3600, 51));
+    let returns = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&returns));
+    world.store();
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 200");
+    assert_eq!(world.count(), (1, 1));
+    assert_eq!(world.stored.len(), 1);
+    world.is_store_slow = false;
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(tcp(2).id));
+}
+
+#[test]
+pub fn two_registers_of_one_device_that_meet_leave_one_binding() {
+    let mut world = World::new();
+    world.receive(udp(1), register(udp(1), "1001", APNS, ONE, 3600, 50));
+    let first = world.expect("REGISTER");
+    world.receive(udp(2), register(udp(2), "1001", APNS, TWO, 3600, 51));
+    let second = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&first));
+    world.receive(pbx(), ok_to_register(&second));
+    world.expect("SIP/2.0 200");
+    world.expect("SIP/2.0 200");
+    assert_eq!(world.count(), (1, 1));
+}
