@@ -57,6 +57,13 @@ test: ## Install what the tests need, and run all of them
 	@cargo test --locked --no-fail-fast $(ARGS)
 	@$(MAKE) doc
 
+.PHONY: sim
+sim: ## Play schedules of a gateway and its world (SEEDS=200000), or tell one (SEED=7 FAULT=LostCancel)
+	$(call say,schedules: phones - Asterisk - push services - network, in virtual time)
+	@.ci/need rust
+	@$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(SEED),SIM_SEED=$(SEED)) $(if $(FAULT),SIM_FAULT=$(FAULT)) \
+		cargo test --locked --test sim $(ARGS) schedule::no_schedule
+
 .PHONY: test-peers
 test-peers: tests/peers/sipjs/node_modules ## Install Linphone, baresip and SIP.js, and have them called through Rouse by real Asterisks
 	$(call say,telephones that others wrote: Linphone - baresip - SIP.js)
