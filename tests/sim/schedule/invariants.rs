@@ -526,7 +526,8 @@ fn deadline(record: &Record, request: &Request) -> Option<Instant> {
         // The gateway need not hear of the end of a flow that the phone has left.
         let is_left = is_closing && leg.is_cut;
         let until = leg.cancelled.unwrap_or(leg.at) + WHOLE;
-        leg.lives_until(timing.timer_c).or(is_left.then_some(until))
+        leg.lives_until(timing.timer_c)
+            .or_else(|| is_left.then_some(until))
     });
     let live = live.max();
     let held = wake.probe + wake.grace + wake.timeout;

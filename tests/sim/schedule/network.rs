@@ -2,6 +2,7 @@
 //! while its party is cut off, and may end without anybody being told.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -240,10 +241,10 @@ pub fn party(flow: FlowId) -> usize {
     match flow {
         FlowId::Stream(connection) => usize::try_from(connection.0 / 1000).unwrap(),
         FlowId::Datagram { remote, .. } => match remote.ip() {
-            std::net::IpAddr::V4(address) if address.octets()[0] == 192 => {
+            IpAddr::V4(address) if address.octets()[0] == 192 => {
                 PBX + usize::from(address.octets()[3]) - 80
             }
-            _ => {
+            IpAddr::V4(_) | IpAddr::V6(_) => {
                 let port = usize::from(remote.port());
                 port.checked_sub(10_000)
                     .map_or(STRANGER, |port| port / 1000)

@@ -71,7 +71,8 @@ struct Play {
 impl Play {
     fn new(plan: Plan, chance: Chance, fault: Option<Fault>, is_told: bool) -> Self {
         let settings = plan.settings.clone();
-        let own = fault.map_or(settings.clone(), |fault| fault.settings(settings.clone()));
+        let own = settings.clone();
+        let own = fault.map_or(own, |fault| fault.settings(settings.clone()));
         let world = World::played_outside(own);
         let now = world.now;
         let mut network = Network::new(plan.weather);
