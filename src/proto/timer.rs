@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::proto::{BindingKey, FlowId};
 use crate::proto::transaction::{ClientId, ServerId};
+use crate::proto::{BindingKey, FlowId};
 
 /// A timer of a transaction (RFC 3261 §17 and table 4, RFC 6026 §8.4 and §8.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
