@@ -298,3 +298,30 @@ pub fn two_registers_of_one_device_that_meet_leave_one_binding() {
     world.expect("SIP/2.0 200");
     assert_eq!(world.count(), (1, 1));
 }
+
+#[test]
+pub fn a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_alone() {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", APNS, ONE, 3600);
+    world.advance(Duration::from_secs(60));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.expect("OPTIONS");
+    world.advance(Duration::from_millis(400));
+    let reason = Reason::new("Unregistered");
+    world.refuse_push(PushError::Unregistered {
+        since_ms: None,
+        reason,
+    });
+    world.expect("SIP/2.0 480");
+    world.receive(pbx(), beside("ACK", "1001", "c1", ""));
+    world.advance(Duration::from_secs(40));
+    world.sent.clear();
+    // It has no token any more, and its datagram flow is all that is known of it.
+    assert_eq!(world.count(), (1, 1));
+    world.register_for(udp(2), "1002", APNS, ONE, 3600);
+    assert_eq!(world.count(), (1, 1));
+    world.receive(pbx(), invite("1001", "c2"));
+    world.expect("SIP/2.0 480");
+    world.expect_nothing();
+}

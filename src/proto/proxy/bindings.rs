@@ -243,6 +243,7 @@ impl Proxy {
             instance: stored.instance,
             reg_id: stored.reg_id,
             push: stored.push.map(Box::new),
+            former_apps: None,
             last_flow: stored.flow,
             is_durable: true,
             awaits_store: false,

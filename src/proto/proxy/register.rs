@@ -534,6 +534,7 @@ fn binding_of(
         instance: device.instance.clone(),
         reg_id: device.reg_id,
         push: device.push.clone().ok().map(Box::new),
+        former_apps: None,
         last_flow: flow,
         is_durable: false,
         awaits_store: true,

@@ -56,6 +56,8 @@ pub struct Binding {
     pub reg_id: Option<u32>,
     /// How to wake it.
     pub push: Option<Box<PushParams>>,
+    /// The app that it was before its token died: another agent may register that app.
+    pub former_apps: Option<Box<[AppId]>>,
     /// The flow of its last REGISTER: where it was last, open or not.
     pub last_flow: Flow,
     /// Whether the store has all of it: only then its times alone may be written.
@@ -109,7 +111,7 @@ impl Binding {
     #[must_use]
     pub fn apps(&self) -> SmallVec<[AppId; 2]> {
         let Some(push) = &self.push else {
-            return SmallVec::new();
+            return SmallVec::from_slice(self.former_apps.as_deref().unwrap_or_default());
         };
         let by_instance = self.instance.as_deref().map(|name| push.installed_as(name));
         [push.wakes()].into_iter().chain(by_instance).collect()

@@ -2,7 +2,7 @@
 //! those are reached on.
 //!
 //! Invariants: every open flow of a binding is in `flows`; every flow in `flows` has a binding;
-//! every binding with a push token is in `apps`; an agent without bindings is gone; a binding without a push token has an open flow.
+//! every binding that has or had a push token is in `apps`; an agent without bindings is gone; a binding without a push token has an open flow.
 
 use std::collections::HashMap;
 
@@ -230,9 +230,10 @@ impl LocationService {
         let Some(binding) = self.binding_mut(key) else {
             return;
         };
-        let old = binding.apps();
-        binding.push = None;
-        self.move_apps(key, &old, &[]);
+        let apps = binding.apps();
+        if binding.push.take().is_some() {
+            binding.former_apps = Some(apps.as_slice().into());
+        }
     }
 
     /// Marks the binding's flow as gone.
