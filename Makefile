@@ -58,10 +58,10 @@ test: ## Install what the tests need, and run all of them
 	@$(MAKE) doc
 
 .PHONY: sim
-sim: ## Play schedules of a gateway and its world (SEEDS=200000), or tell one (SEED=7 FAULT=LostCancel)
+sim: ## Play schedules (SEEDS=200000 FROM=0 MOST=5: list so many that fail), or tell one (SEED=7 FAULT=LostCancel)
 	$(call say,schedules: phones - Asterisk - push services - network, in virtual time)
 	@.ci/need rust
-	@$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(SEED),SIM_SEED=$(SEED)) $(if $(FAULT),SIM_FAULT=$(FAULT)) \
+	@$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(FROM),SIM_FROM=$(FROM)) $(if $(MOST),SIM_MOST=$(MOST)) $(if $(SEED),SIM_SEED=$(SEED)) $(if $(FAULT),SIM_FAULT=$(FAULT)) \
 		cargo test --locked --test sim $(ARGS) schedule::no_schedule
 
 .PHONY: test-peers

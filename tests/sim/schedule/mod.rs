@@ -2,8 +2,8 @@
 //! gateway, in virtual time, with all that can go wrong decided by a seed.
 //!
 //! After each step of each schedule the invariants are checked (`invariants`). A seed that breaks
-//! one is played again and told as a ladder. `make sim SEEDS=200000` plays as many, `make sim SEED=7`
-//! that one, `make sim SEED=7 FAULT=LostCancel` with a fault.
+//! one is played again and told as a ladder. `make sim SEEDS=200000` plays as many (`FROM=` another first
+//! one, `MOST=5` to list so many that fail), `make sim SEED=7` that one, `make sim SEED=7 FAULT=LostCancel` with a fault.
 
 mod asterisk;
 mod cast;
@@ -20,7 +20,9 @@ mod play;
 mod record;
 mod text;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -49,38 +51,40 @@ fn try_play(seed: u64, fault: Option<Fault>) -> Option<Broken> {
     }
 }
 
-/// Plays seeds on all cores until one fails; returns the first of those that did.
-fn first_broken(
-    seeds: u64,
+/// Plays seeds on all cores until as many have failed as are asked for; returns those, in order.
+fn broken_ones(
+    seeds: Range<u64>,
+    most: usize,
     fault: Option<Fault>,
     counts: impl Fn(&Broken) -> bool + Sync,
-) -> Option<(u64, Broken)> {
-    let next = AtomicU64::new(0);
+) -> Vec<(u64, Broken)> {
+    let next = AtomicU64::new(seeds.start);
+    let all = Mutex::new(Vec::new());
     let stop = AtomicU64::new(u64::MAX);
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let found = thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores)
-            .map(|_| {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= seeds || seed > stop.load(Ordering::Relaxed) {
-                            return None;
-                        }
-                        if let Some(broken) = try_play(seed, fault).filter(&counts) {
-                            stop.fetch_min(seed, Ordering::Relaxed);
-                            return Some((seed, broken));
-                        }
-                    }
-                })
-            })
-            .collect();
-        let found = workers
-            .into_iter()
-            .filter_map(|worker| worker.join().unwrap());
-        found.collect::<Vec<_>>()
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end || seed > stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Some(broken) = try_play(seed, fault).filter(&counts) {
+                let mut all = all.lock().unwrap();
+                all.push((seed, broken));
+                if all.len() >= most {
+                    stop.fetch_min(seed, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(work);
+        }
     });
-    found.into_iter().min_by_key(|(seed, _)| *seed)
+    let mut all = all.into_inner().unwrap();
+    all.sort_by_key(|(seed, _)| *seed);
+    all
 }
 
 /// Fails with all that a reader needs.
@@ -113,9 +117,17 @@ fn no_schedule_breaks_an_invariant() {
         }
         return;
     }
-    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
-    if let Some((seed, broken)) = first_broken(seeds, None, |_| true) {
-        fail(seed, &broken, None);
+    let first = number("SIM_FROM").unwrap_or(0);
+    let seeds = first..first + number("SIM_SEEDS").unwrap_or(SEEDS);
+    let most = number("SIM_MOST").map_or(1, |most| usize::try_from(most).unwrap());
+    let all = broken_ones(seeds, most, None, |_| true);
+    let lines = all.iter().skip(1);
+    let lines: String = lines
+        .map(|(seed, broken)| format!("{seed}: {broken}\n"))
+        .collect();
+    if let Some((seed, broken)) = all.first() {
+        eprint!("{lines}");
+        fail(*seed, broken, None);
     }
 }
 
@@ -124,7 +136,7 @@ fn every_fault_is_caught_by_its_invariant() {
     for fault in Fault::ALL {
         let wanted = fault.is_caught_by();
         let is_it = |broken: &Broken| broken.invariant == wanted;
-        let caught = first_broken(SEEDS_TO_CATCH, Some(fault), is_it);
-        assert!(caught.is_some(), "{fault:?} is not caught by {wanted:?}");
+        let caught = broken_ones(0..SEEDS_TO_CATCH, 1, Some(fault), is_it);
+        assert!(!caught.is_empty(), "{fault:?} is not caught by {wanted:?}");
     }
 }
