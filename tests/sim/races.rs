@@ -325,3 +325,28 @@ pub fn a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_a
     world.expect("SIP/2.0 480");
     world.expect_nothing();
 }
+
+#[test]
+pub fn a_late_phone_that_does_not_answer_holds_up_no_cancelled_call() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 3600);
+    world.register_for(udp(2), "1001", "", TWO, 3600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = [world.expect("INVITE"), world.expect("INVITE")];
+    let on_stream = sent
+        .iter()
+        .find(|sent| sent.to == Destination::Flow(tcp(1).id));
+    world.receive(tcp(1), response(on_stream.unwrap(), "180 Ringing", ""));
+    world.close(tcp(1));
+    world.accept_push();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.advance(Duration::from_secs(10));
+    world.sent.clear();
+    world.register_for(tcp(3), "1001", APNS, ONE, 3600);
+    world.expect("INVITE");
+    // The other phone never said a word: Timer B of its INVITE ends the call, not the late one's.
+    world.advance(Duration::from_secs(22));
+    let is_over = |sent: &Sent| sent.first_line().starts_with("SIP/2.0 487");
+    assert!(world.sent.iter().any(is_over));
+}

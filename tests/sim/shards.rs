@@ -321,6 +321,7 @@ fn races_land_in_their_shards() {
         races::a_token_that_died_under_a_refresh_is_pushed_no_more,
         races::a_phone_that_leaves_and_is_back_before_that_is_written_stays,
         races::two_registers_of_one_device_that_meet_leave_one_binding,
+        races::a_late_phone_that_does_not_answer_holds_up_no_cancelled_call,
         races::a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_alone,
     ]);
 }

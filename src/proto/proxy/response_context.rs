@@ -263,7 +263,12 @@ impl Branch {
 
     /// Whether the request's answer need not wait for it.
     pub(super) const fn has_answered(&self) -> bool {
-        matches!(self.state, BranchState::Final | BranchState::Late(_))
+        matches!(
+            self.state,
+            BranchState::Final
+                | BranchState::Late(_)
+                | BranchState::Cancelling { is_late: true, .. }
+        )
     }
 
     /// Until when its device may take to wake.

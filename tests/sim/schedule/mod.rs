@@ -88,11 +88,11 @@ fn broken_ones(
 }
 
 /// Fails with all that a reader needs.
-fn fail(seed: u64, broken: &Broken, fault: Option<Fault>) -> ! {
+fn fail(seed: u64, broken: &Broken, fault: Option<Fault>, others: &str) -> ! {
     let ladder = catch_unwind(AssertUnwindSafe(|| play(seed, fault, true)));
     let ladder = ladder.map_or_else(|_| String::new(), |outcome| outcome.ladder);
     let with = fault.map_or_else(String::new, |fault| format!(" FAULT={fault:?}"));
-    panic!("{ladder}\n{broken}\n\nto see this again: make sim SEED={seed}{with}\n");
+    panic!("{ladder}\n{broken}\n\nto see this again: make sim SEED={seed}{with}\n{others}");
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -113,7 +113,7 @@ fn no_schedule_breaks_an_invariant() {
     if let Some(seed) = number("SIM_SEED") {
         let fault = named_fault();
         if let Some(broken) = try_play(seed, fault) {
-            fail(seed, &broken, fault);
+            fail(seed, &broken, fault, "");
         }
         return;
     }
@@ -121,13 +121,12 @@ fn no_schedule_breaks_an_invariant() {
     let seeds = first..first + number("SIM_SEEDS").unwrap_or(SEEDS);
     let most = number("SIM_MOST").map_or(1, |most| usize::try_from(most).unwrap());
     let all = broken_ones(seeds, most, None, |_| true);
-    let lines = all.iter().skip(1);
-    let lines: String = lines
-        .map(|(seed, broken)| format!("{seed}: {broken}\n"))
-        .collect();
-    if let Some((seed, broken)) = all.first() {
-        eprint!("{lines}");
-        fail(*seed, broken, None);
+    if let Some(((seed, broken), others)) = all.split_first() {
+        let others = others.iter();
+        let others: String = others
+            .map(|(seed, broken)| format!("{seed}: {broken}\n"))
+            .collect();
+        fail(*seed, broken, None, &others);
     }
 }
 
