@@ -1,15 +1,18 @@
 //! Phones on one side, Asterisk on the other, and what goes through the server between them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::message::{self, Kind, Method, Register};
 use crate::net::{Net, Peer};
 use crate::push::Pushes;
+use crate::tally::{Pace, Tally, micros};
+
+mod phones;
 
 /// Where Asterisk is.
 pub const ASTERISK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 5080);
@@ -104,19 +107,6 @@ struct Pending {
     granted: Option<Instant>,
 }
 
-/// What is counted, and every latency in microseconds.
-#[derive(Default)]
-struct Tally {
-    sent: u64,
-    done: u64,
-    codes: BTreeMap<u16, u64>,
-    resent: u64,
-    answer: Vec<f64>,
-    to_push: Vec<f64>,
-    to_invite: Vec<f64>,
-    from_register: Vec<f64>,
-}
-
 impl Load {
     /// Nobody is there yet.
     pub fn new(server: Server) -> Result<Self> {
@@ -141,80 +131,6 @@ impl Load {
     /// Wakes this load from another thread.
     pub fn waker(&self) -> Result<mio::Waker> {
         Ok(self.net.waker()?)
-    }
-
-    /// Adds agents with a phone each: datagrams from `sockets` ports, or a stream for each.
-    pub fn add_phones(&mut self, count: usize, wire: Wire, sockets: usize) -> Result<()> {
-        let first = self.phones.len();
-        match wire {
-            Wire::Udp => {
-                let mut peers = Vec::new();
-                for index in 0..sockets {
-                    let port = 20_000 + u16::try_from(index)?;
-                    let address = SocketAddrV4::new(PHONES, port);
-                    let socket = self.net.udp(address)?;
-                    let to = self.server.plain;
-                    peers.push((Peer { socket, to }, address));
-                }
-                for index in 0..count {
-                    let (peer, address) = peers[index % sockets];
-                    self.phones.push(Phone {
-                        peer,
-                        address,
-                        wire,
-                    });
-                }
-            }
-            Wire::Tcp | Wire::Tls => {
-                for index in 0..count {
-                    let phone = self.open(first + index, wire)?;
-                    self.phones.push(phone);
-                    if index % 64 == 63 {
-                        self.until(Duration::from_secs(20), |load| load.net.is_ready())?;
-                    }
-                }
-                self.until(Duration::from_secs(60), |load| load.net.is_ready())?;
-            }
-        }
-        self.uris.resize(self.phones.len(), None);
-        Ok(())
-    }
-
-    fn open(&mut self, index: usize, wire: Wire) -> Result<Phone> {
-        let is_tls = wire == Wire::Tls;
-        let to = if is_tls {
-            self.server.tls
-        } else {
-            self.server.plain
-        };
-        let block = u8::try_from(index / PER_ADDRESS)?;
-        let from = Ipv4Addr::new(127, 0, 2 + block, 1);
-        let peer = self.net.connect(to, from.into(), is_tls)?;
-        let address = self.net.local(peer).context("a stream has no address")?;
-        Ok(Phone {
-            peer,
-            address,
-            wire,
-        })
-    }
-
-    /// Closes the streams of agents: they sleep from here on.
-    pub fn sleep(&mut self, users: std::ops::Range<usize>) {
-        for user in users {
-            self.net.close(self.phones[user].peer);
-        }
-    }
-
-    /// Gives sleeping agents another phone, on datagrams.
-    pub fn move_to_udp(&mut self, users: std::ops::Range<usize>, sockets: usize) -> Result<()> {
-        let kept = self.phones.len();
-        self.add_phones(users.len(), Wire::Udp, sockets)?;
-        let new = self.phones.split_off(kept);
-        self.uris.truncate(kept);
-        for (user, phone) in users.zip(new) {
-            self.phones[user] = phone;
-        }
-        Ok(())
     }
 
     /// Registers agents, at a rate per second or with so many under way at once.
@@ -261,6 +177,9 @@ impl Load {
                     self.tally.done
                 );
             }
+        }
+        if self.tally.failed() > 0 {
+            bail!("REGISTERs were refused, by status: {:?}", self.tally.codes);
         }
         Ok(self.report(started, own))
     }
@@ -310,7 +229,7 @@ impl Load {
         let own = crate::account::own_cpu();
         let end = started + Duration::from_secs_f64(seconds) + DRAIN;
         let mut state = 88_172_645_463_325_252_u64;
-        while Instant::now() < end && self.tally.done + self.failed() < total {
+        while Instant::now() < end && self.tally.done + self.tally.failed() < total {
             let due = (started.elapsed().as_secs_f64() * rate) as u64;
             for _ in self.tally.sent..due.min(total).min(self.tally.sent + 64) {
                 state ^= state << 13;
@@ -360,7 +279,7 @@ impl Load {
         let own = crate::account::own_cpu();
         let total = users.len() as u64;
         let end = started + Duration::from_secs_f64(total as f64 / rate) + DRAIN;
-        while Instant::now() < end && self.tally.done + self.failed() < total {
+        while Instant::now() < end && self.tally.done + self.tally.failed() < total {
             let due = (started.elapsed().as_secs_f64() * rate) as u64;
             for _ in self.tally.sent..due.min(total) {
                 self.start_call(users.start + self.tally.sent as usize)?;
@@ -420,10 +339,6 @@ impl Load {
         self.calls.clear();
         self.registers.clear();
         self.seed = self.seed.wrapping_add(1);
-    }
-
-    fn failed(&self) -> u64 {
-        self.tally.codes.values().sum()
     }
 
     fn step(&mut self, timeout: Duration, pushes: Option<&Pushes>) -> Result<()> {
@@ -640,56 +555,7 @@ impl Load {
     }
 
     fn report(&mut self, started: Instant, own: f64) -> Value {
-        let elapsed = started.elapsed().as_secs_f64();
         let own = crate::account::own_cpu() - own;
-        let lost = self.tally.sent - self.tally.done;
-        let share = lost as f64 / self.tally.sent.max(1) as f64;
-        json!({
-            "sent": self.tally.sent,
-            "done": self.tally.done,
-            "failed_share": share,
-            "codes": self.tally.codes.iter().map(|(code, count)| (code.to_string(), json!(count))).collect::<serde_json::Map<_, _>>(),
-            "resent": self.tally.resent,
-            "lost_streams": self.net.lost,
-            "seconds": elapsed,
-            "load_cpu_s": own,
-            "answer_us": percentiles(&mut self.tally.answer),
-            "invite_to_push_us": percentiles(&mut self.tally.to_push),
-            "register_to_invite_us": percentiles(&mut self.tally.to_invite),
-            "register_sent_to_invite_us": percentiles(&mut self.tally.from_register),
-        })
+        self.tally.report(started.elapsed(), own, self.net.lost)
     }
-}
-
-/// How fast.
-#[derive(Clone, Copy, Debug)]
-pub enum Pace {
-    /// So many a second.
-    Rate(f64),
-    /// So many under way at once.
-    Window(usize),
-}
-
-impl Pace {
-    fn due(self, started: Instant, under_way: usize, sent: usize) -> usize {
-        match self {
-            Self::Rate(rate) => {
-                ((started.elapsed().as_secs_f64() * rate) as usize).saturating_sub(sent)
-            }
-            Self::Window(window) => window.saturating_sub(under_way),
-        }
-    }
-}
-
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
-}
-
-fn percentiles(values: &mut [f64]) -> Value {
-    if values.is_empty() {
-        return Value::Null;
-    }
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| values[((values.len() - 1) as f64 * share) as usize];
-    json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0), "n": values.len() })
 }

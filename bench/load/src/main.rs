@@ -8,6 +8,7 @@ mod push;
 mod scenario;
 mod server;
 mod table;
+mod tally;
 
 use std::fs;
 use std::path::PathBuf;

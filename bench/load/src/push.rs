@@ -105,10 +105,11 @@ where
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(1000);
-    builder
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .ok();
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    // A server that is stopped hangs up; anything else would spoil what is measured.
+    if let Err(error) = served.await {
+        eprintln!("push service: {error}");
+    }
 }
 
 /// The number of the call that a push names.

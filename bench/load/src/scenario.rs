@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::load::{Load, Pace, Wire};
+use crate::load::{Load, Wire};
 use crate::push::{self, Pushes, Service};
 use crate::server::{Definitions, Kind, PLAIN, Places, Running, TLS};
+use crate::tally::Pace;
 
 /// What one round of a scenario gave: by key of the tables.
 pub type Figures = BTreeMap<String, f64>;

@@ -43,7 +43,6 @@ pub type Definitions = &'static [&'static str];
 /// A server that runs.
 pub struct Running {
     child: Child,
-    pids: Vec<u32>,
 }
 
 /// Where things are.
@@ -179,14 +178,8 @@ ca_file = "{work}/push.pem"
             .stdout(log.try_clone()?)
             .stderr(log);
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
-        let mut running = Running {
-            child,
-            pids: Vec::new(),
-        };
+        let mut running = Running { child };
         running.wait_until_it_answers()?;
-        // Kamailio's children are all there when the last of them serves.
-        std::thread::sleep(Duration::from_millis(300));
-        running.pids = account::family(running.child.id());
         Ok(running)
     }
 }
@@ -220,14 +213,19 @@ impl Running {
         bail!("the server does not answer")
     }
 
+    /// All its processes of this moment: Kamailio's children come one by one.
+    fn pids(&self) -> Vec<u32> {
+        account::family(self.child.id())
+    }
+
     /// Seconds of CPU so far.
     pub fn cpu(&self) -> f64 {
-        account::cpu(&self.pids)
+        account::cpu(&self.pids())
     }
 
     /// Bytes of memory now.
     pub fn memory(&self) -> u64 {
-        account::memory(&self.pids)
+        account::memory(&self.pids())
     }
 
     /// Ends it without a word.
@@ -249,7 +247,7 @@ impl Drop for Running {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        for pid in &self.pids {
+        for pid in &self.pids() {
             kill(
                 Pid::from_raw(i32::try_from(*pid).unwrap_or(0)),
                 Signal::SIGKILL,
