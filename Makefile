@@ -82,6 +82,13 @@ tests/peers/sipjs/node_modules: tests/peers/sipjs/package.json tests/peers/sipjs
 	@npm ci --prefix tests/peers/sipjs --no-audit --no-fund --loglevel=error
 	@touch $@
 
+.PHONY: test-package
+test-package: ## Check what is shipped beside the program with the tools that read it: alert rules with promtool
+	$(call say,alert rules: promtool)
+	@.ci/need promtool=prometheus
+	@promtool check rules config/prometheus/rouse.rules.yml
+	@promtool test rules config/prometheus/rouse.rules_test.yml
+
 KAMAILIO := /usr/lib/$(shell gcc -dumpmachine 2>/dev/null)/kamailio/modules
 COMPARE = $(CARGO_TARGET_DIR)/load/release/load --rouse $(CARGO_TARGET_DIR)/release/rouse --kamailio bench/kamailio.cfg
 OUT ?= bench.json

@@ -1,0 +1,19 @@
+//! What is shipped beside the program agrees with it: dashboards and alerts name metrics and
+//! labels that exist, the units run a command line that exists.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test crate: what cannot be read must stop the test"
+)]
+
+mod monitoring;
+
+use std::fs;
+use std::path::Path;
+
+/// A file of the project, by its path from the top.
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(path).expect("a file of the project")
+}
