@@ -12,6 +12,8 @@
 
 mod captures;
 mod compliance;
+mod faults;
+mod named_tests;
 mod pains;
 mod properties;
 mod rfc3261;
