@@ -64,6 +64,12 @@ sim: ## Play schedules (SEEDS=200000 FROM=0 MOST=5: list so many that fail), or 
 	@$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(FROM),SIM_FROM=$(FROM)) $(if $(MOST),SIM_MOST=$(MOST)) $(if $(SEED),SIM_SEED=$(SEED)) $(if $(FAULT),SIM_FAULT=$(FAULT)) \
 		cargo test --locked --test sim $(ARGS) schedule::no_schedule
 
+.PHONY: test-faults
+test-faults: ## Kill, drain, reload and starve Rouse as a process, between stand-ins
+	$(call say,faults: kill -9 - SIGTERM - SIGHUP - Asterisk - push services - disk - clock)
+	@.ci/need rust sipp=sip-tester faketime=faketime
+	@cargo test --locked --test faults -- --include-ignored --test-threads=4 $(ARGS)
+
 .PHONY: test-peers
 test-peers: tests/peers/sipjs/node_modules ## Install Linphone, baresip and SIP.js, and have them called through Rouse by real Asterisks
 	$(call say,telephones that others wrote: Linphone - baresip - SIP.js)

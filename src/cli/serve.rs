@@ -2,18 +2,20 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::holder::holder;
 use crate::cli::{ConfigArgs, Exit, fail, load, output, runtime};
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::io::supervisor::Supervisor;
 use crate::io::transport::BindError;
 use crate::proto::Transport;
 use crate::proto::settings::Listener;
-use crate::server::{self, ServeError};
-use crate::telemetry;
+use crate::server::{self, Control, Running, ServeError};
+use crate::telemetry::{self, Filter};
 
 /// Starts the gateway.
 #[derive(Debug, clap::Args)]
@@ -28,45 +30,134 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    if let Err(error) = telemetry::init(&config.log) {
-        return fail(&error.into());
-    }
-    let served = runtime().and_then(|runtime| runtime.block_on(Box::pin(serve(config))));
+    let filter = match telemetry::init(&config.log) {
+        Ok(filter) => filter,
+        Err(error) => return fail(&error.into()),
+    };
+    let process = Process {
+        file: arguments.config.config.clone(),
+        filter,
+        supervisor: Supervisor::from_environment(),
+    };
+    let served = runtime().and_then(|runtime| runtime.block_on(Box::pin(process.serve(config))));
     match served {
         Ok(()) => Exit::Done,
         Err(error) => fail(&error),
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    // Before the start, so that a signal during it is not lost.
-    let mut signals = Signals::new().context("cannot listen to signals")?;
-    let listeners = config.settings.listeners.clone();
-    let mut running = tokio::select! {
-        started = server::start(config) => started.map_err(explain)?,
-        name = signals.next() => {
-            output::line(format!("{name}: stopped before it had started"));
-            return Ok(());
-        }
-    };
-    for (listener, address) in listeners.iter().zip(running.addresses()) {
-        output::line(listening(listener, *address));
-    }
-    tokio::select! {
-        name = signals.next() => output::line(format!("{name}: stopping")),
-        () = running.shard_ended() => return Err(ServeError::ShardEnded.into()),
-    }
-    tokio::select! {
-        () = running.stop() => output::line("stopped"),
-        name = signals.next() => output::line(format!("{name} again: not waiting any longer")),
-    }
-    Ok(())
+/// The process around the gateway.
+struct Process {
+    /// The configuration's file, to read it again.
+    file: PathBuf,
+    filter: Filter,
+    supervisor: Supervisor,
 }
 
-/// The signals that ask us to stop.
+impl Process {
+    async fn serve(self, config: Config) -> anyhow::Result<()> {
+        // Before the start, so that a signal during it is not lost.
+        let mut signals = Signals::new().context("cannot listen to signals")?;
+        let listeners = config.settings.listeners.clone();
+        let mut running = tokio::select! {
+            started = server::start(config) => started.map_err(explain)?,
+            name = signals.end() => {
+                output::line(format!("{name}: stopped before it had started"));
+                return Ok(());
+            }
+        };
+        for (listener, address) in listeners.iter().zip(running.addresses()) {
+            output::line(listening(listener, *address));
+        }
+        self.supervisor.ready();
+        let name = self.run(&mut running, &mut signals).await?;
+        self.drain(running.control(), name, &mut signals).await;
+        tokio::select! {
+            () = running.stop() => output::line("stopped"),
+            name = signals.end() => output::line(format!("{name} again: not waiting any longer")),
+        }
+        Ok(())
+    }
+
+    /// Serves until a signal asks for the end; returns its name.
+    async fn run(
+        &self,
+        running: &mut Running,
+        signals: &mut Signals,
+    ) -> anyhow::Result<&'static str> {
+        let control = running.control().clone();
+        loop {
+            tokio::select! {
+                name = signals.next() => match name {
+                    Some(name) => return Ok(name),
+                    None => self.reload(&control).await,
+                },
+                () = running.shard_ended() => return Err(ServeError::ShardEnded.into()),
+                () = self.supervisor.beat() => {
+                    if control.is_alive() {
+                        self.supervisor.alive();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration again; a mistake in it leaves everything as it is.
+    async fn reload(&self, control: &Control) {
+        self.supervisor.reloading();
+        let file = self.file.clone();
+        match tokio::task::spawn_blocking(move || config::load(&file)).await {
+            Ok(Ok(config)) => self.follow(control, config).await,
+            Ok(Err(mistakes)) => {
+                for mistake in mistakes.to_string().lines() {
+                    tracing::error!(mistake, "configuration not reloaded");
+                }
+            }
+            Err(error) => tracing::error!(%error, "configuration not reloaded"),
+        }
+        self.supervisor.ready();
+    }
+
+    async fn follow(&self, control: &Control, config: Config) {
+        let filter = config.log.filter.clone();
+        match control.reload(config).await {
+            Ok(fixed) => {
+                if let Err(error) = self.filter.change(&filter) {
+                    tracing::error!(%error, "log filter not changed");
+                }
+                for key in fixed {
+                    tracing::warn!(key, "changed, and holds only after a restart");
+                }
+                tracing::info!("configuration reloaded");
+            }
+            Err(error) => tracing::error!(%error, "configuration not reloaded"),
+        }
+    }
+
+    /// Lets the calls under way end, but not for longer than is configured.
+    async fn drain(&self, control: &Control, name: &str, signals: &mut Signals) {
+        let grace = control.config().drain;
+        output::line(format!("{name}: stopping"));
+        self.supervisor.stopping("calls under way end");
+        tokio::select! {
+            left = control.drain(grace) => {
+                if left > 0 {
+                    tracing::warn!(left, ?grace, "calls under way did not end in time");
+                }
+            }
+            name = signals.end() => {
+                let left = control.unanswered();
+                output::line(format!("{name} again: {left} calls under way are lost"));
+            }
+        }
+    }
+}
+
+/// The signals that ask us to stop, and the one that asks us to read the configuration again.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -74,10 +165,20 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// The end that is asked for, or `None` for another look at the configuration.
+    async fn next(&mut self) -> Option<&'static str> {
+        tokio::select! {
+            _ = self.interrupt.recv() => Some("SIGINT"),
+            _ = self.terminate.recv() => Some("SIGTERM"),
+            _ = self.hang_up.recv() => None,
+        }
+    }
+
+    async fn end(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use crate::io::pns::{
     ApnsConfig, ApnsCredential, ApnsEnvironment, Content, FcmConfig, WebPushConfig, WebhookConfig,
@@ -25,6 +26,7 @@ mod mistake;
 mod p12;
 mod push;
 mod read;
+mod reload;
 mod secret;
 mod tuning;
 mod upstream;
@@ -32,10 +34,14 @@ mod value;
 
 pub use host::Host;
 pub use mistake::{Mistake, Mistakes, Place};
+pub use reload::reload;
 pub use secret::Secret;
 
 use mistake::{Findings, Wrong};
 use read::Section;
+
+/// A phone that is being woken has `[wake] timeout` and then rings: most calls are answered by then.
+const DRAIN: Duration = Duration::from_secs(45);
 
 /// All that the gateway is told.
 #[derive(Clone, Debug)]
@@ -56,6 +62,8 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// `[log]`.
     pub log: LogConfig,
+    /// How long calls under way may take to end when the process is to end.
+    pub drain: Duration,
     /// What is valid and still worth a sentence at start.
     pub warnings: Vec<String>,
 }
@@ -70,7 +78,7 @@ pub struct TlsConfig {
 }
 
 /// `[push]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PushConfig {
     /// `[[push.apns]]`.
     pub apns: Vec<ApnsConfig>,
@@ -83,7 +91,7 @@ pub struct PushConfig {
 }
 
 /// `[admin]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminConfig {
     /// Where it listens.
     pub address: SocketAddr,
@@ -183,6 +191,7 @@ fn read_with_keys(source: &Source) -> (Result<Config, Mistakes>, BTreeSet<String
 
 fn root(root: Section<'_>, host: Host) -> Config {
     let workers = root.integer("workers", 0_u16, 0..=1_024);
+    let drain = root.duration("drain", DRAIN, Duration::ZERO..=Duration::from_secs(600));
     let tls = listen::tls(root.section("tls"));
     let push = push::push(root.section("push"));
     let mut pushing = push.settings();
@@ -197,6 +206,7 @@ fn root(root: Section<'_>, host: Host) -> Config {
             timing: tuning::timing(root.section("sip")),
             limits: tuning::limits(root.section("limits")),
         },
+        drain,
         workers: if workers == 0 { cores() } else { workers },
         tls: tls.server,
         upstream_ca: tls.upstream_ca,

@@ -10,4 +10,5 @@ pub mod clock;
 pub mod pns;
 pub mod resolver;
 pub mod store;
+pub mod supervisor;
 pub mod transport;

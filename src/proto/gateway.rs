@@ -82,6 +82,7 @@ impl Gateway {
             Input::Claimed(claim) => proxy.on_claimed(fx, claim),
             Input::Command(Command::Restore(binding)) => proxy.restore(fx, *binding),
             Input::Command(Command::Drain) => proxy.drain(),
+            Input::Command(Command::Reload(settings)) => proxy.reload(fx, settings),
         });
     }
 
@@ -114,6 +115,12 @@ impl Gateway {
     #[must_use]
     pub fn in_flight(&self) -> [usize; 6] {
         self.proxy.in_flight()
+    }
+
+    /// Requests whose sender still waits for an answer: a process that ends may wait for them.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.proxy.unanswered()
     }
 
     /// The armed timers, for invariant checks.

@@ -7,6 +7,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ pub use gateway::Gateway;
 
 use crate::proto::push::{PushAccepted, PushError, PushId, PushRequest};
 use crate::proto::registration::binding::StoredBinding;
+use crate::proto::settings::Settings;
 use crate::proto::sip::{Message, ParseError};
 use crate::proto::transaction::ClientId;
 
@@ -109,6 +111,9 @@ pub enum Command {
     Restore(Box<StoredBinding>),
     /// Take no new calls: 503 with Retry-After.
     Drain,
+    /// Go on by other settings. Listeners and the groups' names and order are the same; a node that
+    /// was there before has the index that it had.
+    Reload(Arc<Settings>),
 }
 
 /// What shall happen outside.

@@ -110,7 +110,7 @@ impl Push {
 }
 
 /// A listening address.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Its transport.
     pub transport: Transport,
@@ -123,7 +123,7 @@ pub struct Listener {
 }
 
 /// A group of Asterisk nodes that serves some domains.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Its name in logs and in the store.
     pub name: Arc<str>,
@@ -142,7 +142,7 @@ pub struct Upstream {
 }
 
 /// One node, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its index over all upstreams: see `Output::Resolve`.
     pub index: u16,
@@ -175,7 +175,7 @@ pub enum Qualify {
 }
 
 /// How a sleeping phone is woken.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wake {
     /// Without a REGISTER for so long the branch ends.
     pub timeout: Duration,
@@ -264,7 +264,7 @@ impl Default for Timing {
 }
 
 /// Bounds, each with a refusal and a counter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Devices per agent.
     pub devices_per_agent: usize,

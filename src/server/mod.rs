@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -29,12 +30,14 @@ use crate::proto::gateway::Genesis;
 use crate::proto::settings::Settings;
 use crate::proto::sip::FrameLimits;
 use crate::proto::{Command, Gateway, Input, StoreTicket};
+pub use crate::server::control::Control;
 use crate::server::shard::{Queues, Shard};
 use crate::server::traffic::Traffic;
 use crate::server::world::World;
 use crate::telemetry::metrics::Metrics;
 
 mod census;
+mod control;
 mod shard;
 mod traffic;
 mod world;
@@ -69,6 +72,7 @@ pub enum ServeError {
 /// A running gateway.
 pub struct Running {
     addresses: Vec<SocketAddr>,
+    control: Control,
     metrics: Arc<Metrics>,
     world: Arc<World>,
     shards: JoinSet<()>,
@@ -111,13 +115,7 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
         tracing::warn!(warning, "configuration");
     }
     let metrics = Arc::new(Metrics::new());
-    let push = PushService::new(PnsConfig {
-        apns: config.push.apns.clone(),
-        fcm: config.push.fcm.clone(),
-        webpush: config.push.webpush.clone(),
-        webhook: config.push.webhook.clone(),
-        gateway_id: gateway_id(&config.settings),
-    })?;
+    let push = PushService::new(push_config(&config))?;
     let resolver = Resolver::from_system()?;
     let listening = bind(transport_config(&config))?;
     let addresses = listening.addresses().to_vec();
@@ -142,10 +140,13 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
         push,
         resolver,
         listening,
-        settings,
+        config: Config {
+            settings: Settings::clone(&settings),
+            ..config
+        },
     };
     let running = parts.join(opened, gateways, addresses)?;
-    let push = running.world.push.clone();
+    let push = running.world.push.load_full();
     tokio::spawn(async move { push.warm().await });
     tracing::info!(addresses = ?running.addresses, shards, "gateway started");
     Ok(running)
@@ -177,12 +178,10 @@ impl Running {
         }
     }
 
-    /// Refuses new calls from here on; what is under way goes on.
-    pub async fn drain(&self) {
-        for shard in 0..MAX_SHARDS {
-            let command = Input::Command(Command::Drain);
-            self.world.inlet.answer(shard, command).await;
-        }
+    /// Returns what steers it.
+    #[must_use]
+    pub const fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Stops: no new input, what is stored is durable and answered, connections close.
@@ -205,7 +204,7 @@ struct Parts {
     push: PushService,
     resolver: Resolver,
     listening: Listening,
-    settings: Arc<Settings>,
+    config: Config,
 }
 
 impl Parts {
@@ -222,18 +221,21 @@ impl Parts {
             report_stored(&answers, ticket, durable);
         })?;
         let inlet = Arc::new(Inlet::new(writers, world::counts(&self.metrics)));
-        let nodes = self.settings.upstreams.iter();
+        let nodes = self.config.settings.upstreams.iter();
+        let nodes = nodes.flat_map(|group| group.nodes.clone()).collect();
         let world = Arc::new(World {
             network: self.listening.start(Arc::clone(&inlet)),
             inlet,
             store,
-            push: self.push,
+            push: ArcSwap::from_pointee(self.push),
             pushes: Mutex::default(),
             resolver: self.resolver,
-            nodes: nodes.flat_map(|group| group.nodes.clone()).collect(),
+            nodes: ArcSwap::from_pointee(nodes),
             questions: Mutex::default(),
             metrics: Arc::clone(&self.metrics),
             traffic: Traffic::new(),
+            unanswered: watch::Sender::new(vec![None; gateways.len()]),
+            beats: Mutex::new(vec![Clock::now(); gateways.len()]),
         });
         let (stop, stopped) = watch::channel(false);
         let mut shards = JoinSet::new();
@@ -243,6 +245,7 @@ impl Parts {
         }
         Ok(Running {
             addresses,
+            control: Control::new(Arc::clone(&world), self.config),
             metrics: self.metrics,
             world,
             shards,
@@ -355,6 +358,16 @@ fn with_addresses(mut settings: Settings, addresses: &[SocketAddr]) -> Settings 
         }
     }
     settings
+}
+
+fn push_config(config: &Config) -> PnsConfig {
+    PnsConfig {
+        apns: config.push.apns.clone(),
+        fcm: config.push.fcm.clone(),
+        webpush: config.push.webpush.clone(),
+        webhook: config.push.webhook.clone(),
+        gateway_id: gateway_id(&config.settings),
+    }
 }
 
 /// What apps know this gateway by: what it advertises first.

@@ -17,7 +17,7 @@ use crate::io::clock::Clock;
 use crate::io::transport::Report;
 use crate::proto::transaction::ClientId;
 use crate::proto::{
-    CloseReason, Destination, FlowId, Gateway, Input, Output, StoreTicket, StoreWrite,
+    CloseReason, Command, Destination, FlowId, Gateway, Input, Output, StoreTicket, StoreWrite,
 };
 use crate::server::census::Census;
 use crate::server::traffic::Direction;
@@ -27,6 +27,8 @@ use crate::server::world::World;
 const BATCH: usize = 64;
 /// How often a shard counts what it holds; it wakes up for that even when nothing happens.
 const CENSUS: Duration = Duration::from_secs(5);
+/// The same while it drains: somebody waits for the last call.
+const DRAINING: Duration = Duration::from_millis(50);
 
 /// The ends of a shard's queues that are read.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub(super) struct Shard {
     waiting: Gauge,
     census: Census,
     census_due: Instant,
+    is_draining: bool,
 }
 
 impl Shard {
@@ -65,6 +68,7 @@ impl Shard {
             waiting,
             census,
             census_due: Clock::now(),
+            is_draining: false,
         }
     }
 
@@ -93,11 +97,29 @@ impl Shard {
             let waiting = self.queues.network.len() + self.queues.answers.len();
             self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
             if start >= self.census_due {
-                self.census_due = start + CENSUS;
-                self.census.take(&self.gateway);
+                self.show(start);
             }
         }
         self.finish();
+    }
+
+    /// Says what it holds, and that it is there.
+    fn show(&mut self, now: Instant) {
+        let every = if self.is_draining { DRAINING } else { CENSUS };
+        self.census_due = now + every;
+        self.census.take(&self.gateway);
+        let at = usize::from(self.number);
+        if let Some(beat) = self.world.beats.lock().get_mut(at) {
+            *beat = now;
+        }
+        if self.is_draining {
+            let unanswered = self.gateway.unanswered();
+            self.world.unanswered.send_modify(|shards| {
+                if let Some(shard) = shards.get_mut(at) {
+                    *shard = Some(unanswered);
+                }
+            });
+        }
     }
 
     /// Sets the timer. One that fires early costs a wake-up; moving it for every input costs more.
@@ -156,7 +178,11 @@ impl Shard {
             | Input::Resolved { .. }
             | Input::Pushed { .. }
             | Input::Claimed(_)
-            | Input::Command(_) => {}
+            | Input::Command(Command::Restore(_) | Command::Reload(_)) => {}
+            Input::Command(Command::Drain) => {
+                self.is_draining = true;
+                self.census_due = now;
+            }
         }
         self.gateway.handle_input(now, input);
         self.drain();

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -26,16 +27,20 @@ pub(super) struct World {
     pub(super) network: Arc<Network>,
     pub(super) inlet: Arc<Inlet>,
     pub(super) store: Store,
-    pub(super) push: PushService,
+    pub(super) push: ArcSwap<PushService>,
     /// The pushes without a verdict, to withdraw them.
     pub(super) pushes: Mutex<HashMap<PushId, watch::Sender<bool>>>,
     pub(super) resolver: Resolver,
-    /// By index over all upstreams.
-    pub(super) nodes: Vec<Node>,
+    /// Every node that there has been, by index over all upstreams.
+    pub(super) nodes: ArcSwap<Vec<Node>>,
     /// Who waits for a node's answer, and the last one that was good.
     pub(super) questions: Mutex<HashMap<u16, Question>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) traffic: Traffic,
+    /// Requests without an answer, by shard, as each says while it drains.
+    pub(super) unanswered: watch::Sender<Vec<Option<usize>>>,
+    /// When each shard last showed itself.
+    pub(super) beats: Mutex<Vec<Instant>>,
 }
 
 /// What is known and asked of a node.
@@ -49,12 +54,12 @@ pub(super) struct Question {
 impl World {
     /// Sends a push; its verdict comes as an answer to the shard.
     pub(super) fn push(self: &Arc<Self>, request: PushRequest) {
-        let world = Arc::clone(self);
+        let (world, push) = (Arc::clone(self), self.push.load_full());
         let (sender, withdrawal) = Withdrawal::new();
         self.pushes.lock().insert(request.id, sender);
         tokio::spawn(async move {
             let id = request.id;
-            let verdict = world.push.send_unless(request, &withdrawal).await;
+            let verdict = push.send_unless(request, &withdrawal).await;
             world.pushes.lock().remove(&id);
             let answer = Input::Pushed { id, verdict };
             world.inlet.answer(id.shard, answer).await;
@@ -98,7 +103,8 @@ impl World {
     }
 
     async fn ask(&self, index: u16) {
-        let found = match self.nodes.iter().find(|node| node.index == index) {
+        let nodes = self.nodes.load_full();
+        let found = match nodes.iter().find(|node| node.index == index) {
             Some(node) => match self.resolver.resolve(node).await {
                 Ok(found) => Some(found),
                 Err(error) => {

@@ -9,6 +9,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::reload::Error as ReloadError;
 use tracing_subscriber::util::TryInitError;
 
 use crate::config::{LogConfig, LogFormat};
@@ -23,6 +24,9 @@ pub enum LogError {
     /// The filter is not one.
     #[error("[log] filter is not valid: {0}")]
     Filter(#[from] ParseError),
+    /// The filter cannot be changed any more.
+    #[error("the log filter cannot be changed: {0}")]
+    Reload(#[from] ReloadError),
     /// Somebody has set up logging already.
     #[error("logging is set up already: {0}")]
     Twice(#[from] TryInitError),
@@ -33,18 +37,51 @@ pub enum LogError {
 /// # Errors
 ///
 /// Fails if the filter is not valid or logging is set up already.
-pub fn init(config: &LogConfig) -> Result<(), LogError> {
+pub fn init(config: &LogConfig) -> Result<Filter, LogError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    // The store's engine tells its own story at INFO; whoever wants it names it in the filter.
-    let filter = EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{}", config.filter))?;
+    let filter = filter(&config.filter)?;
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.format {
-        LogFormat::Text => lines.finish().try_init()?,
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Text => {
+            let lines = lines.with_env_filter(filter).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.finish().try_init()?;
+            Ok(Filter(Box::new(move |filter| handle.reload(filter))))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            let lines = lines.with_env_filter(filter).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.finish().try_init()?;
+            Ok(Filter(Box::new(move |filter| handle.reload(filter))))
+        }
     }
-    Ok(())
+}
+
+/// What is logged, to change it while the process runs.
+pub struct Filter(Box<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>);
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
+impl Filter {
+    /// Logs by another `[log] filter` from now on.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the filter is not valid.
+    pub fn change(&self, text: &str) -> Result<(), LogError> {
+        Ok((self.0)(filter(text)?)?)
+    }
+}
+
+/// The store's engine tells its own story at INFO; whoever wants it names it in the filter.
+fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{text}"))
 }

@@ -306,7 +306,7 @@ impl World {
             Input::SendFailed { .. }
             | Input::Resolved { .. }
             | Input::Claimed(_)
-            | Input::Command(Command::Drain) => all.collect(),
+            | Input::Command(Command::Drain | Command::Reload(_)) => all.collect(),
         }
     }
 

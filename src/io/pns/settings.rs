@@ -9,7 +9,7 @@ use crate::config::Secret;
 use crate::io::pns::payload::Content;
 
 /// One `[[push.apns]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApnsConfig {
     /// Its name in logs.
     pub name: String,
@@ -30,7 +30,7 @@ pub struct ApnsConfig {
 }
 
 /// How we prove to Apple who we are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApnsCredential {
     /// A signing key (.p8) and the names that Apple gave it.
     Token {
@@ -55,7 +55,7 @@ pub enum ApnsEnvironment {
 }
 
 /// One `[[push.fcm]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FcmConfig {
     /// The Firebase project's id.
     pub project: String,
@@ -72,7 +72,7 @@ pub struct FcmConfig {
 }
 
 /// `[[push.webpush]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebPushConfig {
     /// The VAPID key: PEM (PKCS #8), P-256.
     pub key: Secret<String>,
@@ -91,7 +91,7 @@ pub struct WebPushConfig {
 }
 
 /// One `[[push.webhook]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// Its name in logs.
     pub name: String,

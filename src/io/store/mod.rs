@@ -34,7 +34,7 @@ use crate::proto::{StoreTicket, StoreWrite};
 const MEMORY: u64 = 16 << 20;
 
 /// Where the store is and how it groups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
     /// Its directory; made if it is missing.
     pub path: PathBuf,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use ipnet::IpNet;
 
@@ -16,9 +17,15 @@ use ipnet::IpNet;
 #[derive(Debug)]
 pub(super) struct Admission {
     total: AtomicUsize,
-    total_limit: usize,
     per_address: DashMap<IpAddr, usize, RandomState>,
-    address_limit: usize,
+    rules: ArcSwap<Rules>,
+}
+
+/// How many.
+#[derive(Debug)]
+struct Rules {
+    total: usize,
+    address: usize,
     exempt: Vec<IpNet>,
 }
 
@@ -44,11 +51,22 @@ impl Admission {
     pub(super) fn new(total_limit: usize, address_limit: usize, exempt: Vec<IpNet>) -> Self {
         Self {
             total: AtomicUsize::new(0),
-            total_limit,
             per_address: DashMap::default(),
-            address_limit,
-            exempt,
+            rules: ArcSwap::from_pointee(Rules {
+                total: total_limit,
+                address: address_limit,
+                exempt,
+            }),
         }
+    }
+
+    /// Admits by other rules from now on; whoever is in stays.
+    pub(super) fn change(&self, total: usize, address: usize, exempt: Vec<IpNet>) {
+        self.rules.store(Arc::new(Rules {
+            total,
+            address,
+            exempt,
+        }));
     }
 
     /// Takes a place and a share (`None`: exempt); `make_room` is asked for a place when there is
@@ -58,22 +76,23 @@ impl Admission {
         ip: IpAddr,
         make_room: impl FnOnce() -> bool,
     ) -> Result<(Place, Option<Share>), Full> {
-        let share = if self.exempt.iter().any(|net| net.contains(&ip)) {
+        let rules = self.rules.load();
+        let share = if rules.exempt.iter().any(|net| net.contains(&ip)) {
             None
         } else {
-            Some(self.share(client(ip)).ok_or(Full::Address)?)
+            Some(self.share(client(ip), rules.address).ok_or(Full::Address)?)
         };
         let before = self.total.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(self));
-        if before >= self.total_limit && !make_room() {
+        if before >= rules.total && !make_room() {
             return Err(Full::Total);
         }
         Ok((place, share))
     }
 
-    fn share(self: &Arc<Self>, client: IpAddr) -> Option<Share> {
+    fn share(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<Share> {
         let mut open = self.per_address.entry(client).or_default();
-        if *open >= self.address_limit {
+        if *open >= limit {
             return None;
         }
         *open += 1;
@@ -129,6 +148,17 @@ mod tests {
         drop(share);
         assert!(admission.admit(phone, || false).is_ok());
         assert_eq!(admission.per_address.len(), 0);
+    }
+
+    #[test]
+    fn other_rules_hold_for_whoever_comes_next() {
+        let admission = admission(10, 1);
+        let phone: IpAddr = "192.0.2.1".parse().unwrap();
+        let _first = admission.admit(phone, || false).unwrap();
+        admission.change(2, 2, Vec::new());
+        let _second = admission.admit(phone, || false).unwrap();
+        let other: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(admission.admit(other, || false).err(), Some(Full::Total));
     }
 
     #[test]

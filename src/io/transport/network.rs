@@ -9,6 +9,7 @@ use ahash::RandomState;
 use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
@@ -190,6 +191,11 @@ impl Network {
     #[must_use]
     pub fn connections(&self) -> usize {
         *self.running.borrow()
+    }
+
+    /// Bounds the connections in another way from now on; whoever is in stays.
+    pub fn change_limits(&self, connections: usize, per_address: usize, exempt: Vec<IpNet>) {
+        self.admission.change(connections, per_address, exempt);
     }
 
     /// Stops accepting and receiving.

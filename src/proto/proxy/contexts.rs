@@ -4,7 +4,7 @@
 use slab::Slab;
 
 use crate::proto::FlowId;
-use crate::proto::proxy::response_context::ResponseContext;
+use crate::proto::proxy::response_context::{Phase, ResponseContext};
 use crate::proto::push::wake::Waiter;
 
 /// The contexts.
@@ -81,6 +81,17 @@ impl Contexts {
             let context = slot.context.as_deref();
             context.is_some_and(|context| context.flow.id == flow)
         })
+    }
+
+    /// Requests that have no final answer, kept ones not counted: their senders have one.
+    pub(super) fn unanswered(&self) -> usize {
+        let contexts = self
+            .slots
+            .iter()
+            .filter_map(|(_, slot)| slot.context.as_deref());
+        let waits =
+            |context: &&ResponseContext| context.phase != Phase::Answered && context.kept == 0;
+        contexts.filter(waits).count()
     }
 
     /// How many there are.

@@ -32,6 +32,7 @@ mod bindings;
 mod branch;
 mod cancel;
 mod contexts;
+mod control;
 mod device;
 mod forward;
 mod hold;
@@ -145,11 +146,6 @@ impl Proxy {
     /// Begins: finds the upstreams' addresses.
     pub(super) fn start(&mut self, fx: &mut Effects<'_>) {
         self.upstreams.start(fx);
-    }
-
-    /// Takes no new calls from now on.
-    pub(super) fn drain(&mut self) {
-        self.is_draining = true;
     }
 
     /// DNS answered.

@@ -80,14 +80,40 @@ impl Upstreams {
             .iter()
             .flat_map(|upstream| &upstream.nodes)
         {
-            match literal(node) {
-                Some(hop) => {
-                    if let Some(state) = self.nodes.get_mut(usize::from(node.index)) {
-                        state.hops = vec![hop];
-                    }
-                }
-                None => fx.output(Output::Resolve { node: node.index }),
+            self.find(fx, node);
+        }
+    }
+
+    /// Goes on with other nodes; those with a known index keep what is known of them.
+    pub(super) fn reload(&mut self, fx: &mut Effects<'_>, settings: Arc<Settings>) {
+        self.settings = Arc::clone(&settings);
+        let known = self.nodes.len();
+        for node in settings.upstreams.iter().flat_map(|group| &group.nodes) {
+            let index = usize::from(node.index);
+            if index >= self.nodes.len() {
+                self.nodes.resize_with(index + 1, NodeState::default);
             }
+            if index >= known {
+                self.find(fx, node);
+            }
+        }
+    }
+
+    /// Whether a node is still one of a group's.
+    fn is_configured(&self, node: u16) -> bool {
+        let mut groups = self.settings.upstreams.iter();
+        groups.any(|group| group.nodes.iter().any(|known| known.index == node))
+    }
+
+    /// Finds a node's address: a literal one at once, a name through DNS.
+    fn find(&mut self, fx: &mut Effects<'_>, node: &Node) {
+        match literal(node) {
+            Some(hop) => {
+                if let Some(state) = self.nodes.get_mut(usize::from(node.index)) {
+                    state.hops = vec![hop];
+                }
+            }
+            None => fx.output(Output::Resolve { node: node.index }),
         }
     }
 
@@ -113,7 +139,9 @@ impl Upstreams {
         {
             state.hops = hops;
         }
-        fx.arm(again, Timer::Resolve(node));
+        if self.is_configured(node) {
+            fx.arm(again, Timer::Resolve(node));
+        }
     }
 
     /// A node gave no answer: others of its group come first for a time.

@@ -36,6 +36,11 @@ impl Budget {
         }
     }
 
+    /// Changes how many a minute brings; what is spent stays spent.
+    pub fn set_per_minute(&mut self, per_minute: u32) {
+        self.per_minute = per_minute.max(1);
+    }
+
     /// Takes one push from a device's budget.
     ///
     /// # Errors

@@ -98,6 +98,11 @@ impl Wakes {
         }
     }
 
+    /// Changes how many pushes a device gets in a minute.
+    pub fn set_pushes_per_device(&mut self, per_minute: u32) {
+        self.budget.set_per_minute(per_minute);
+    }
+
     /// Waits for a device without waking it.
     pub fn wait(&mut self, fx: &Effects<'_>, key: BindingKey, waiter: Waiter) {
         let wake = self.running.entry(key).or_insert_with(|| Wake {

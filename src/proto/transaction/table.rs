@@ -53,6 +53,11 @@ impl Transactions {
         }
     }
 
+    /// Bounds the server transactions from now on.
+    pub const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Matches a request. Retransmissions are answered here, ACKs of non-2xx end here.
     ///
     /// A request without a readable Via or CSeq (and of RFC 2543: From, To, Call-ID) is dropped:

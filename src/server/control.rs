@@ -1,0 +1,137 @@
+//! What an operator asks of the running process: other settings, and an end that ends no call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::config::{self, Config};
+use crate::io::clock::Clock;
+use crate::io::pns::PushService;
+use crate::io::transport::MAX_SHARDS;
+use crate::proto::{Command, Input};
+use crate::server::world::World;
+use crate::server::{ServeError, push_config};
+
+/// How often it is looked whether the last pushes have left.
+const LOOK: Duration = Duration::from_millis(20);
+/// A shard that has not shown itself for so long hangs: it does so every five seconds.
+const SILENT: Duration = Duration::from_secs(15);
+
+/// Steers a running gateway; cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    world: Arc<World>,
+    /// What it runs by.
+    config: Arc<Mutex<Config>>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    pub(super) fn new(world: Arc<World>, config: Config) -> Self {
+        let config = Arc::new(Mutex::new(config));
+        Self { world, config }
+    }
+
+    /// What the gateway runs by.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.config.lock().clone()
+    }
+
+    /// Goes on by another configuration. Returns the keys whose change needs a restart; all others
+    /// hold from here on.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a push service cannot be set up by it; then nothing has changed.
+    pub async fn reload(&self, new: Config) -> Result<Vec<&'static str>, ServeError> {
+        let known = self.world.nodes.load_full();
+        let highest = known.iter().map(|node| node.index).max();
+        let next = highest.map_or(0, |index| index.saturating_add(1));
+        let running = self.config();
+        let (config, fixed) = config::reload(&running, new, next);
+        let push = if config.push == running.push {
+            None
+        } else {
+            Some(PushService::new(push_config(&config))?)
+        };
+        // Nothing fails from here on.
+        for warning in &config.warnings {
+            tracing::warn!(warning, "configuration");
+        }
+        if let Some(push) = push {
+            // Pushes under way end on the connections that they have.
+            self.world.push.store(Arc::new(push.clone()));
+            push.warm().await;
+        }
+        let mut nodes = known.to_vec();
+        let groups = config.settings.upstreams.iter();
+        for node in groups.flat_map(|group| &group.nodes) {
+            if node.index >= next {
+                nodes.push(node.clone());
+            }
+        }
+        self.world.nodes.store(Arc::new(nodes));
+        let limits = &config.settings.limits;
+        let trusted = config.settings.upstreams.iter();
+        self.world.network.change_limits(
+            limits.connections,
+            limits.connections_per_address,
+            trusted.flat_map(|group| group.trust.clone()).collect(),
+        );
+        let settings = Arc::new(config.settings.clone());
+        *self.config.lock() = config;
+        self.tell(|| Command::Reload(Arc::clone(&settings))).await;
+        Ok(fixed)
+    }
+
+    /// Refuses new calls from here on and waits for those that have no answer yet, but not longer
+    /// than `grace`. Returns how many have none even then.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        let mut unanswered = self.world.unanswered.subscribe();
+        self.tell(|| Command::Drain).await;
+        let quiet = async {
+            let none = |shards: &Vec<Option<usize>>| shards.iter().all(|shard| *shard == Some(0));
+            // An error: the shards have ended, nobody is left to wait for.
+            drop(unanswered.wait_for(none).await);
+            while !self.world.pushes.lock().is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(grace, quiet).await.is_ok() {
+            return 0;
+        }
+        self.unanswered()
+    }
+
+    /// How many requests had no answer when the shards last said so; they do while they drain.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        let shards = self.world.unanswered.borrow();
+        shards.iter().map(|shard| shard.unwrap_or_default()).sum()
+    }
+
+    /// Whether every shard has shown itself lately.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let now = Clock::now();
+        let beats = self.world.beats.lock();
+        beats
+            .iter()
+            .all(|beat| now.saturating_duration_since(*beat) < SILENT)
+    }
+
+    async fn tell(&self, command: impl Fn() -> Command) {
+        for shard in (0..MAX_SHARDS).take_while(|shard| self.world.inlet.answers(*shard).is_some())
+        {
+            let input = Input::Command(command());
+            self.world.inlet.answer(shard, input).await;
+        }
+    }
+}

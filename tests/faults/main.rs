@@ -1,0 +1,20 @@
+//! Rouse under faults, as a process between stand-ins: killed, drained, reloaded, without its Asterisk,
+//! its push services, its disk, its file descriptors.
+//!
+//! `make test-faults` runs them; `cargo test` only compiles those that are ignored there.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests own processes, tasks and clocks, as their peers do"
+)]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a rig that cannot be built fails its test with the sentence that says why"
+)]
+
+mod drain;
+mod reload;
+mod rig;
+mod supervised;
