@@ -88,8 +88,21 @@ tests/peers/sipjs/node_modules: tests/peers/sipjs/package.json tests/peers/sipjs
 	@npm ci --prefix tests/peers/sipjs --no-audit --no-fund --loglevel=error
 	@touch $@
 
+DEB := $(CARGO_TARGET_DIR)/rouse.deb
+
+.PHONY: deb
+deb: ## Build a Debian package
+	@.ci/need rust dpkg-deb=dpkg
+	$(call say,cargo deb)
+	@command -v cargo-deb >/dev/null || cargo install --locked --quiet cargo-deb@3.8.0
+	@cargo build --locked --release --bin rouse
+	@cargo deb --locked --no-build --output $(DEB)
+
 .PHONY: test-package
-test-package: ## Check what is shipped beside the program with the tools that read it: alert rules with promtool
+test-package: deb ## Install, run, upgrade and purge the package; check the alert rules
+	$(call say,the package: install - run - stop - upgrade - purge)
+	@if [ "$$(id -u)" = 0 ]; then tests/packaging/deb.sh $(DEB); \
+	else echo "left out: installing needs root; sudo tests/packaging/deb.sh $(DEB)"; fi
 	$(call say,alert rules: promtool)
 	@.ci/need promtool=prometheus
 	@promtool check rules config/prometheus/rouse.rules.yml

@@ -1,5 +1,5 @@
 //! What is shipped beside the program agrees with it: dashboards and alerts name metrics and
-//! labels that exist, the units run a command line that exists.
+//! labels that exist. `deb.sh` beside this file installs and runs the package (`make test-package`).
 
 #![expect(
     clippy::expect_used,
