@@ -221,6 +221,8 @@ pub struct Claim {
     pub flow: FlowId,
     /// Whether it is known by its instance alone, which is no secret: whoever is awake keeps it.
     pub is_by_instance: bool,
+    /// When its REGISTER arrived: whoever registered the app after that keeps it.
+    pub asked: Instant,
 }
 
 /// Names a binding in all the gateway.

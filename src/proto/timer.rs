@@ -62,6 +62,8 @@ pub enum Timer {
 pub enum ContextTimer {
     /// Timer C of a branch (RFC 3261 §16.6 step 11).
     C(u16),
+    /// Its caller has given up and waits no longer for the branch's end.
+    Cancel(u16),
     /// A live flow gave no 1xx: push as well.
     Grace(u16),
     /// A woken phone whose call is over need not come any more.

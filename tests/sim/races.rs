@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rouse::proto::push::{PushError, Reason};
 use rouse::proto::sip::HeaderName;
-use rouse::proto::{Destination, FlowId};
+use rouse::proto::{Destination, Flow, FlowId};
 
 use crate::world::{
     APNS, Sent, World, beside, invite, ok_to_register, pbx, register, response, tcp, udp,
@@ -349,4 +349,179 @@ pub fn a_late_phone_that_does_not_answer_holds_up_no_cancelled_call() {
     world.advance(Duration::from_secs(22));
     let is_over = |sent: &Sent| sent.first_line().starts_with("SIP/2.0 487");
     assert!(world.sent.iter().any(is_over));
+}
+
+/// A phone that cannot be pushed, and whose caller has given up before it said a word.
+fn cancelled_in_silence(flow: Flow) -> (World, Sent) {
+    let mut world = World::new();
+    world.register_for(flow, "1001", "", ONE, 3600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    world.advance(Duration::from_secs(5));
+    world.sent.clear();
+    world.receive(pbx(), beside("CANCEL", "1001", "c1", ""));
+    world.expect("SIP/2.0 200");
+    world.expect_nothing();
+    (world, sent)
+}
+
+#[test]
+pub fn a_cancelled_phone_that_moved_ends_its_call_with_its_old_connection() {
+    let (mut world, sent) = cancelled_in_silence(tcp(1));
+    world.register_for(tcp(2), "1001", "", ONE, 3600);
+    world.receive(tcp(1), response(&sent, "180 Ringing", ""));
+    world.expect("CANCEL");
+    // The flow where the phone is says nothing of the one where it rings.
+    world.close(tcp(2));
+    world.expect_nothing();
+    world.close(tcp(1));
+    world.expect("SIP/2.0 487");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_caller_waits_no_longer_for_a_late_ring_than_for_his_cancel() {
+    let (mut world, sent) = cancelled_in_silence(udp(1));
+    world.advance(Duration::from_secs(20));
+    world.sent.clear();
+    world.receive(udp(1), response(&sent, "180 Ringing", ""));
+    world.expect("CANCEL");
+    // The CANCEL gets lost, and every copy of it. The caller hears 64*T1 after his own.
+    world.advance(Duration::from_millis(11_900));
+    assert!(
+        world
+            .sent
+            .iter()
+            .all(|sent| sent.first_line().starts_with("CANCEL"))
+    );
+    world.advance(Duration::from_millis(200));
+    let last = world.sent.pop_back().unwrap();
+    assert!(last.first_line().starts_with("SIP/2.0 487"));
+    world.sent.clear();
+    // Should it answer after that, it is hung up.
+    world.receive(udp(1), response(&sent, "200 OK", CONTACT));
+    hang_up(&mut world, udp(1).id);
+    world.assert_quiet();
+}
+
+/// REGISTERs that arrive one second after the other, and are relayed.
+fn ask(world: &mut World, flow: Flow, user: &str, expires: u32) -> Sent {
+    world.advance(Duration::from_secs(1));
+    world.sent.clear();
+    let number = world.number();
+    world.receive(flow, register(flow, user, APNS, ONE, expires, number));
+    world.expect("REGISTER")
+}
+
+fn grant(world: &mut World, relayed: &Sent) {
+    world.receive(pbx(), ok_to_register(relayed));
+    world.expect("SIP/2.0 200");
+}
+
+#[test]
+pub fn of_two_registers_answered_in_the_wrong_order_the_last_to_arrive_counts() {
+    let mut world = World::new();
+    let first = ask(&mut world, udp(1), "1001", 3600);
+    let second = ask(&mut world, udp(2), "1001", 3600);
+    grant(&mut world, &second);
+    grant(&mut world, &first);
+    assert_eq!(world.count(), (1, 1));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(udp(2).id));
+    world.receive(udp(2), response(&sent, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_register_whose_connection_is_gone_does_not_count_as_the_last() {
+    let mut world = World::new();
+    let first = ask(&mut world, udp(1), "1001", 3600);
+    let second = ask(&mut world, tcp(2), "1001", 3600);
+    world.close(tcp(2));
+    grant(&mut world, &second);
+    // Nobody is there: it would have been called in vain.
+    assert_eq!(world.count(), (1, 0));
+    grant(&mut world, &first);
+    assert_eq!(world.count(), (1, 1));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(udp(1).id));
+}
+
+#[test]
+pub fn a_phone_that_leaves_in_the_wrong_order_stays() {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", APNS, ONE, 3600);
+    let leaves = ask(&mut world, udp(1), "1001", 0);
+    let returns = ask(&mut world, udp(2), "1001", 3600);
+    grant(&mut world, &returns);
+    grant(&mut world, &leaves);
+    assert_eq!(world.count(), (1, 1));
+    assert_eq!(world.stored.len(), 1);
+}
+
+#[test]
+pub fn a_phone_that_changed_hands_in_the_wrong_order_rings_for_its_new_agent_alone() {
+    let mut world = World::new();
+    let before = ask(&mut world, udp(1), "1001", 3600);
+    let after = ask(&mut world, udp(2), "1002", 3600);
+    grant(&mut world, &after);
+    grant(&mut world, &before);
+    assert_eq!(world.count(), (1, 1));
+    assert_eq!(world.stored.len(), 1);
+    world.receive(pbx(), invite("1002", "c2"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(udp(2).id));
+}
+
+#[test]
+pub fn a_phone_that_changed_hands_after_its_token_died_and_a_restart_rings_for_its_new_agent() {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", APNS, ONE, 3600);
+    world.advance(Duration::from_secs(60));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.advance(Duration::from_millis(400));
+    let reason = Reason::new("Unregistered");
+    world.refuse_push(PushError::Unregistered {
+        since_ms: None,
+        reason,
+    });
+    world.restart();
+    world.sent.clear();
+    assert_eq!(world.count(), (1, 1));
+    world.register_for(udp(2), "1002", APNS, ONE, 3600);
+    assert_eq!(world.count(), (1, 1));
+    world.receive(pbx(), invite("1001", "c2"));
+    world.expect("SIP/2.0 480");
+    world.expect_nothing();
+}
+
+#[test]
+pub fn a_phone_installed_anew_whose_registration_ended_while_it_was_woken_gets_its_call() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 60);
+    world.register_for(tcp(2), "1001", APNS, TWO, 60);
+    world.close(tcp(2));
+    // Asterisk grants at least an hour.
+    world.advance(Duration::from_secs(3590));
+    world.pushes.clear();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.accept_push();
+    world.advance(Duration::from_secs(15));
+    assert_eq!(world.count(), (0, 0));
+    world.register_for(tcp(3), "1001", APNS, TWO, 3600);
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(tcp(3).id));
+    world.receive(tcp(3), response(&sent, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
 }

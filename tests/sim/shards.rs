@@ -323,6 +323,14 @@ fn races_land_in_their_shards() {
         races::two_registers_of_one_device_that_meet_leave_one_binding,
         races::a_late_phone_that_does_not_answer_holds_up_no_cancelled_call,
         races::a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_alone,
+        races::a_cancelled_phone_that_moved_ends_its_call_with_its_old_connection,
+        races::a_caller_waits_no_longer_for_a_late_ring_than_for_his_cancel,
+        races::of_two_registers_answered_in_the_wrong_order_the_last_to_arrive_counts,
+        races::a_register_whose_connection_is_gone_does_not_count_as_the_last,
+        races::a_phone_that_leaves_in_the_wrong_order_stays,
+        races::a_phone_that_changed_hands_in_the_wrong_order_rings_for_its_new_agent_alone,
+        races::a_phone_that_changed_hands_after_its_token_died_and_a_restart_rings_for_its_new_agent,
+        races::a_phone_installed_anew_whose_registration_ended_while_it_was_woken_gets_its_call,
     ]);
 }
 

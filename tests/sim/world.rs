@@ -2,7 +2,7 @@
 //! several of them, with the routing between shards in front.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,6 +85,10 @@ pub struct World {
     /// Whether writes are answered only by `World::store`.
     pub is_store_slow: bool,
     unanswered: Vec<StoreTicket>,
+    /// Connections that are over.
+    pub over: BTreeSet<FlowId>,
+    /// Shards that wanted to hear of the end of one when that had been.
+    echoes: Vec<(u16, FlowId)>,
     next_number: u32,
     /// What leaves, for a schedule that plays the outside itself: nothing of it is acted upon here
     /// but which shards have an agent on a flow.
@@ -238,6 +242,8 @@ impl World {
             is_store_working: true,
             is_store_slow: false,
             unanswered: Vec::new(),
+            over: BTreeSet::new(),
+            echoes: Vec::new(),
             next_number: 0,
             outside: None,
         };
@@ -271,6 +277,9 @@ impl World {
     }
 
     pub fn input(&mut self, input: Input) {
+        if let Input::FlowClosed { flow, .. } = input {
+            self.over.insert(flow);
+        }
         for shard in self.shards_of(&input) {
             let gateway = &mut self.gateways[usize::from(shard)];
             gateway.handle_input(self.now, input.clone());
@@ -333,6 +342,7 @@ impl World {
 
     /// A message arrives.
     pub fn receive(&mut self, flow: Flow, text: impl AsRef<[u8]>) {
+        self.over.remove(&flow.id);
         let bytes = Bytes::copy_from_slice(text.as_ref());
         match Message::parse(bytes.clone()) {
             Ok(message) => self.input(Input::Message { flow, message }),
@@ -347,6 +357,12 @@ impl World {
             while let Some(output) = self.gateways[usize::from(shard)].poll_output() {
                 answers.extend(self.act(shard, output));
             }
+        }
+        for (shard, flow) in std::mem::take(&mut self.echoes) {
+            let reason = CloseReason::Transport;
+            let gateway = &mut self.gateways[usize::from(shard)];
+            gateway.handle_input(self.now, Input::FlowClosed { flow, reason });
+            self.drain();
         }
         if self.is_store_slow {
             self.unanswered.extend(answers);
@@ -399,6 +415,10 @@ impl World {
                     self.bound.push(flow);
                 }
                 *mask |= bit(shard);
+                // As the transports say it of a connection that has ended already.
+                if self.over.contains(&flow) {
+                    self.echoes.push((shard, flow));
+                }
             }
             Output::FlowUnbound { flow } => {
                 let mask = self.masks.entry(flow).or_default();

@@ -4,13 +4,14 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::proto::aor::Aor;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
-use crate::proto::proxy::branch::calling;
 use crate::proto::proxy::response_context::Branch;
 use crate::proto::push::{Notice, refresh};
-use crate::proto::registration::binding::{Binding, StoredBinding};
+use crate::proto::registration::binding::{Binding, StoredBinding, unpushed_apps};
 use crate::proto::registration::location::FlowChange;
 use crate::proto::timer::Timer;
 use crate::proto::{
@@ -39,6 +40,10 @@ impl Proxy {
             fx.cancel(timer);
         }
         self.report_left(fx, &changes);
+        let left = old.as_ref().and_then(Binding::flow);
+        if let Some(left) = left.filter(|left| left.id != flow.id) {
+            self.watch_calls(fx, key, left.id);
+        }
         let is_new = old.is_none();
         fx.event(Event::Registered {
             key,
@@ -84,12 +89,13 @@ impl Proxy {
         }
     }
 
-    /// A device has no binding any more, and may still ring: hears of the end of its flow.
+    /// A device has left a flow on which it may still ring: hears of the end of that.
     fn watch_calls(&mut self, fx: &mut Effects<'_>, key: BindingKey, flow: FlowId) {
         for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
             self.with_context(fx, waiter.context, |proxy, fx, context| {
-                let out = calling(context, waiter.branch).map(|calling| calling.leg.to.clone());
-                if out == Some(Destination::Flow(flow)) {
+                let branch = context.branches.get(usize::from(waiter.branch));
+                let out = branch.and_then(Branch::leg).map(|leg| &leg.to);
+                if out == Some(&Destination::Flow(flow)) {
                     proxy.watch(fx, flow, waiter);
                 }
             });
@@ -108,16 +114,21 @@ impl Proxy {
     /// An app has another agent: it no longer rings for those who had it, unless it holds several
     /// accounts at once, on one flow.
     pub(in crate::proto) fn on_claimed(&mut self, fx: &mut Effects<'_>, claim: Claim) {
+        let mut newer: SmallVec<[Claim; 1]> = SmallVec::new();
         for key in self.location.with_app(claim.app) {
             let Some(agent) = self.location.agent(key.aor) else {
                 continue;
             };
-            let binding = agent.binding(key.binding);
-            let flow = binding.and_then(Binding::flow);
-            if claim.is_by_instance && binding.is_some_and(|binding| binding.is_awake(fx.now)) {
+            let Some(binding) = agent.binding(key.binding) else {
+                continue;
+            };
+            let is_kept = claim.is_by_instance && binding.is_awake(fx.now);
+            let has_both = binding.flow().is_some_and(|flow| flow.id == claim.flow);
+            if key.aor == claim.by.aor || is_kept || has_both {
                 continue;
             }
-            if key.aor == claim.by.aor || flow.is_some_and(|flow| flow.id == claim.flow) {
+            if binding.is_newer_than(claim.asked) {
+                newer.push(binding.claim(key.aor, claim.app));
                 continue;
             }
             let aor = agent.aor.to_string().into();
@@ -129,6 +140,16 @@ impl Proxy {
                 });
             }
         }
+        // Who claims it was there before those, and had its answer later.
+        for claim in newer {
+            self.claim(fx, claim);
+        }
+    }
+
+    /// Takes an app for an agent, here and in the other shards.
+    pub(super) fn claim(&mut self, fx: &mut Effects<'_>, claim: Claim) {
+        self.on_claimed(fx, claim);
+        fx.output(Output::Claim(claim));
     }
 
     /// A binding's time is over, or its device must be asked to register again.
@@ -236,6 +257,9 @@ impl Proxy {
             });
             return;
         };
+        let is_unpushed = stored.push.is_none();
+        let former_apps =
+            is_unpushed.then(|| unpushed_apps(&stored.contact, stored.instance.as_deref()));
         let binding = Binding {
             id: key.binding,
             q: q_of(&stored.contact),
@@ -243,7 +267,7 @@ impl Proxy {
             instance: stored.instance,
             reg_id: stored.reg_id,
             push: stored.push.map(Box::new),
-            former_apps: None,
+            former_apps: former_apps.flatten(),
             last_flow: stored.flow,
             is_durable: true,
             awaits_store: false,
@@ -253,6 +277,7 @@ impl Proxy {
             last_call: None,
             expires: fx.now + Duration::from_secs(left),
             registered_ms: stored.registered_ms,
+            asked: fx.now,
             timer: None,
         };
         self.put_binding(fx, &aor, upstream, binding);

@@ -70,9 +70,12 @@ impl Proxy {
                     self.transactions.abandon(fx, calling.client);
                 }
             }
-            BranchState::Cancelling { client, .. } => {
-                if self.clients.remove(client).is_some() {
-                    self.transactions.abandon(fx, *client);
+            BranchState::Cancelling(cancelling) => {
+                if let Some(timer) = cancelling.timer.take() {
+                    fx.cancel(timer);
+                }
+                if self.clients.remove(&cancelling.client).is_some() {
+                    self.transactions.abandon(fx, cancelling.client);
                 }
             }
             BranchState::Idle
@@ -108,7 +111,7 @@ impl Proxy {
                     fx.cancel(timer);
                 }
             }
-            BranchState::Idle | BranchState::Cancelling { .. } | BranchState::Final => {}
+            BranchState::Idle | BranchState::Cancelling(_) | BranchState::Final => {}
         }
     }
 }
@@ -127,7 +130,7 @@ pub(super) fn calling(context: &mut ResponseContext, index: u16) -> Option<&mut 
         BranchState::Idle
         | BranchState::Probing { .. }
         | BranchState::Waking { .. }
-        | BranchState::Cancelling { .. }
+        | BranchState::Cancelling(_)
         | BranchState::Late(_)
         | BranchState::Final => None,
     }

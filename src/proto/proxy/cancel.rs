@@ -3,12 +3,15 @@
 use crate::proto::Flow;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::best_response::{Best, better};
-use crate::proto::proxy::branch::set_state;
+use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::missed::is_elsewhere;
-use crate::proto::proxy::response_context::{BranchState, Phase, ResponseContext};
+use crate::proto::proxy::response_context::{
+    Branch, BranchState, Cancelling, Phase, ResponseContext,
+};
 use crate::proto::proxy::{Proxy, stamp, validate};
 use crate::proto::reject::Reject;
 use crate::proto::sip::{HeaderName, Message, Reply};
+use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::transaction::ServerId;
 
 /// The Reason of a CANCEL after somebody else answered (RFC 3326 §3.1).
@@ -73,7 +76,7 @@ impl Proxy {
             };
             let key = branch.device();
             match &branch.state {
-                BranchState::Final | BranchState::Late(_) | BranchState::Cancelling { .. } => {}
+                BranchState::Final | BranchState::Late(_) | BranchState::Cancelling(_) => {}
                 BranchState::Idle => set_state(context, index, BranchState::Final),
                 BranchState::Probing { .. } => self.finish_branch(fx, context, index),
                 BranchState::Waking { .. } => {
@@ -84,35 +87,73 @@ impl Proxy {
                         self.finish_branch(fx, context, index);
                     }
                 }
-                BranchState::Calling(calling) if context.is_invite() => {
-                    let (client, leg) = (calling.client, calling.leg.clone());
-                    let is_silent = calling.wake.is_some() && !calling.is_provisional;
-                    let timers = [calling.timer_c, calling.grace];
-                    timers
-                        .into_iter()
-                        .flatten()
-                        .for_each(|timer| fx.cancel(timer));
-                    self.transactions.cancel(fx, client, reasons);
-                    // Nobody answers on that flow and the device was pushed: the caller need not
-                    // wait for Timer B. Should a 1xx come after all, its CANCEL goes out.
-                    if let (true, Some(key)) = (is_silent, key) {
-                        self.give_up(client, context.id, index, leg);
-                        self.push_cancel(fx, context, key, reasons);
-                        self.end_waking(fx, context, index, key, reasons);
-                        continue;
-                    }
-                    self.stop_waiting(fx, context, index);
-                    set_state(
-                        context,
-                        index,
-                        BranchState::Cancelling {
-                            client,
-                            is_late: false,
-                        },
-                    );
+                BranchState::Calling(_) if context.is_invite() => {
+                    self.cancel_branch(fx, context, index, reasons);
                 }
                 BranchState::Calling(_) => self.finish_branch(fx, context, index),
             }
         }
+    }
+
+    /// Ends a branch whose INVITE is out.
+    fn cancel_branch(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+        reasons: &[&[u8]],
+    ) {
+        let key = context.branches.get(usize::from(index));
+        let key = key.and_then(Branch::device);
+        let Some(calling) = calling(context, index) else {
+            return;
+        };
+        let (client, leg) = (calling.client, calling.leg.clone());
+        let (is_silent, is_woken) = (!calling.is_provisional, calling.wake.is_some());
+        let timers = [calling.timer_c.take(), calling.grace.take()];
+        timers
+            .into_iter()
+            .flatten()
+            .for_each(|timer| fx.cancel(timer));
+        self.transactions.cancel(fx, client, reasons);
+        // Nobody answers on that flow and the device was pushed: the caller need not wait for
+        // Timer B. Should a 1xx come after all, its CANCEL goes out.
+        if let (true, Some(key)) = (is_silent && is_woken, key) {
+            self.give_up(client, context.id, index, leg);
+            self.push_cancel(fx, context, key, reasons);
+            self.end_waking(fx, context, index, key, reasons);
+            return;
+        }
+        self.stop_waiting(fx, context, index);
+        // RFC 3261 §9.1: the caller takes its request for cancelled 64*T1 after its CANCEL, even if
+        // ours has to wait for a 1xx before it leaves.
+        let is_awaited = is_silent && context.phase == Phase::Closing;
+        let timer = is_awaited.then(|| {
+            let timer = Timer::Context(context.id, ContextTimer::Cancel(index));
+            fx.arm(self.settings.timing.t1 * 64, timer)
+        });
+        let cancelling = Cancelling {
+            client,
+            leg,
+            is_late: false,
+            timer,
+        };
+        set_state(context, index, BranchState::Cancelling(cancelling));
+    }
+
+    /// The caller of a cancelled INVITE waits no longer for one who answered it late.
+    pub(super) fn on_cancel_silent(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+    ) {
+        let branch = context.branches.get(usize::from(index));
+        let Some(BranchState::Cancelling(cancelling)) = branch.map(|branch| &branch.state) else {
+            return;
+        };
+        let (client, leg) = (cancelling.client, cancelling.leg.clone());
+        self.give_up(client, context.id, index, leg);
+        self.fail_branch(fx, context, index, Reject::Cancelled);
     }
 }

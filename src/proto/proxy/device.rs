@@ -188,7 +188,7 @@ impl Proxy {
             BranchState::Idle
             | BranchState::Calling(_)
             | BranchState::Late(_)
-            | BranchState::Cancelling { .. }
+            | BranchState::Cancelling(_)
             | BranchState::Final => return,
         };
         let Some(key) = branch.device() else { return };
@@ -283,7 +283,7 @@ impl Proxy {
                     None => self.on_device_lost(fx, context, index, Reject::NoDevice),
                 }
             }
-            BranchState::Cancelling { .. } => {
+            BranchState::Cancelling(cancelling) if cancelling.leg.to == Destination::Flow(flow) => {
                 self.fail_branch(fx, context, index, Reject::Cancelled);
             }
             BranchState::Probing { timer } => {
@@ -296,6 +296,7 @@ impl Proxy {
             BranchState::Idle
             | BranchState::Waking { .. }
             | BranchState::Calling(_)
+            | BranchState::Cancelling(_)
             | BranchState::Late(_)
             | BranchState::Final => {}
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::{calling, set_state};
-use crate::proto::proxy::response_context::{BranchState, Late, Leg, ResponseContext};
+use crate::proto::proxy::response_context::{BranchState, Cancelling, Late, Leg, ResponseContext};
 use crate::proto::sip::{Contact, Message};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::{BindingKey, Destination, Flow, Output};
@@ -88,20 +88,19 @@ impl Proxy {
         let Some(calling) = calling(context, index) else {
             return;
         };
-        let client = calling.client;
+        let (client, leg) = (calling.client, calling.leg.clone());
         if let Some(timer) = calling.timer_c.take() {
             fx.cancel(timer);
         }
         let reasons: Vec<&[u8]> = reasons.iter().map(Vec::as_slice).collect();
         self.transactions.cancel(fx, client, &reasons);
-        set_state(
-            context,
-            index,
-            BranchState::Cancelling {
-                client,
-                is_late: true,
-            },
-        );
+        let cancelling = Cancelling {
+            client,
+            leg,
+            is_late: true,
+            timer: None,
+        };
+        set_state(context, index, BranchState::Cancelling(cancelling));
     }
 
     /// A device answered a call that is over: ACK and BYE, in the caller's place.

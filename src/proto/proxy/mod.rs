@@ -298,6 +298,7 @@ impl Proxy {
     pub(super) fn on_context_timer(&mut self, fx: &mut Effects<'_>, id: u64, timer: ContextTimer) {
         self.with_context(fx, id, |proxy, fx, context| match timer {
             ContextTimer::C(index) => proxy.on_timer_c(fx, context, index),
+            ContextTimer::Cancel(index) => proxy.on_cancel_silent(fx, context, index),
             ContextTimer::Late(index) => proxy.finish_branch(fx, context, index),
             ContextTimer::Grace(index) => proxy.on_grace(fx, context, index),
             ContextTimer::Probe(index) => proxy.on_probe_silent(fx, context, index),

@@ -1,7 +1,7 @@
 //! Driving a REGISTER (RFC 3261 §10, RFC 8599 §5.6): relayed to the upstream, made durable on its
 //! 2xx, answered, and only then whoever waited for the device goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::{SmallVec, smallvec};
 
@@ -11,7 +11,9 @@ use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::{
     Branch, Change, Granted, Hold, Kind, Phase, Registration, ResponseContext, Target,
 };
+use crate::proto::push::params::PushParams;
 use crate::proto::registration::binding::Binding;
+use crate::proto::registration::location::Agent;
 use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
 use crate::proto::reject::Reject;
@@ -48,6 +50,7 @@ impl Proxy {
         if let Some(agent) = self.location.agent(relay.aor.id()) {
             relay.recognise(agent, flow.id);
         }
+        self.recognise_woken(&mut relay);
         self.check_device_limit(&relay)?;
         let hops = self.upstreams.hops(fx.now, upstream);
         if hops.is_empty() {
@@ -79,6 +82,29 @@ impl Proxy {
         });
         self.open(fx, context);
         Ok(())
+    }
+
+    /// A device whose binding ended while it was being woken is still the one that is woken, by
+    /// whatever instance it comes back: RFC 8599 §5.6.2 asks for its push parameters alone.
+    fn recognise_woken(&self, relay: &mut Relay) {
+        let aor = relay.aor.id();
+        let Ask::Devices(devices) = &mut relay.ask else {
+            return;
+        };
+        for device in devices {
+            let app = device.push.as_ref().ok().map(PushParams::wakes);
+            let woken = app.and_then(|app| self.wakes.device_of(aor, app));
+            let has_binding = |binding| {
+                let key = BindingKey { aor, binding };
+                self.location.binding(key).is_some()
+            };
+            if let Some(woken) = woken
+                && !has_binding(device.id)
+                && !has_binding(woken.binding)
+            {
+                device.id = woken.binding;
+            }
+        }
     }
 
     fn check_device_limit(&self, relay: &Relay) -> Result<(), Reject> {
@@ -139,7 +165,7 @@ impl Proxy {
             }
             return;
         }
-        let flow = context.flow;
+        let (flow, asked) = (context.flow, context.started);
         let call_id = context.call_id();
         let Kind::Register(registration) = &mut context.kind else {
             return;
@@ -152,7 +178,7 @@ impl Proxy {
             return;
         };
         report_shortened(fx, relay, &granted);
-        let changes = self.changes(fx, relay, flow, &call_id, &granted);
+        let changes = self.changes(fx, relay, (flow, asked), &call_id, &granted);
         let outstanding = changes.len();
         for change in &changes {
             let write = self.write_of(relay, change);
@@ -174,7 +200,6 @@ impl Proxy {
             response: bytes,
             present,
             leaving,
-            at_ms: fx.unix_ms,
             outstanding,
             is_durable: true,
         });
@@ -236,20 +261,9 @@ impl Proxy {
             aor,
             binding: binding.id,
         };
-        let token = binding.push.as_ref().map(|push| push.wakes());
         let is_new = |app: &AppId| !self.location.with_app(*app).contains(&by);
-        let claim = |app| Claim {
-            app,
-            by,
-            flow: binding.last_flow.id,
-            is_by_instance: Some(app) != token,
-        };
-        binding
-            .apps()
-            .into_iter()
-            .filter(is_new)
-            .map(claim)
-            .collect()
+        let apps = binding.apps().into_iter().filter(is_new);
+        apps.map(|app| binding.claim(aor, app)).collect()
     }
 
     /// Makes known the devices that are there; returns them, and those that go.
@@ -268,8 +282,7 @@ impl Proxy {
                     let claims = self.claims(aor.id(), &binding);
                     present.push(self.put_binding(fx, aor, upstream, *binding));
                     for claim in claims {
-                        self.on_claimed(fx, claim);
-                        fx.output(Output::Claim(claim));
+                        self.claim(fx, claim);
                     }
                 }
                 Change::Remove(binding) => leaving.push(binding),
@@ -295,7 +308,7 @@ impl Proxy {
         &self,
         fx: &Effects<'_>,
         relay: &Relay,
-        flow: Flow,
+        (flow, asked): (Flow, Instant),
         call_id: &str,
         granted: &[(BindingId, u32)],
     ) -> Vec<Change> {
@@ -307,22 +320,24 @@ impl Proxy {
                 let bindings = agent
                     .map(|agent| agent.bindings.as_slice())
                     .unwrap_or_default();
-                return bindings
-                    .iter()
-                    .map(|binding| Change::Remove(binding.id))
-                    .collect();
+                let leaving = bindings.iter().filter(|binding| binding.asked <= asked);
+                return leaving.map(|binding| Change::Remove(binding.id)).collect();
             }
             Ask::Devices(devices) => devices,
         };
         let mut changes = Vec::new();
         for (device, (_, expires)) in devices.iter().zip(granted) {
             if *expires == 0 {
-                if agent.is_some_and(|agent| agent.binding(device.id).is_some()) {
+                let known = agent.and_then(|agent| agent.binding(device.id));
+                if known.is_some_and(|known| known.asked <= asked) {
                     changes.push(Change::Remove(device.id));
                 }
                 continue;
             }
-            let binding = binding_of(fx, device, flow, call_id, *expires);
+            let binding = binding_of(fx, device, (flow, asked), call_id, *expires);
+            if agent.is_some_and(|agent| is_overtaken(agent, &binding)) {
+                continue;
+            }
             let stored = self.stored_of(&relay.aor, relay.upstream, &binding);
             changes.push(Change::Put {
                 binding: Box::new(binding),
@@ -406,7 +421,7 @@ impl Proxy {
             };
             // It has registered again while the store was writing this.
             let binding = self.location.binding(key);
-            if binding.is_some_and(|binding| binding.registered_ms > granted.at_ms) {
+            if binding.is_some_and(|binding| binding.asked > context.started) {
                 continue;
             }
             self.drop_binding(fx, key);
@@ -524,7 +539,7 @@ fn write_success(
 fn binding_of(
     fx: &Effects<'_>,
     device: &DeviceAsk,
-    flow: Flow,
+    (flow, asked): (Flow, Instant),
     call_id: &str,
     expires: u32,
 ) -> Binding {
@@ -544,7 +559,20 @@ fn binding_of(
         last_call: None,
         expires: fx.now + Duration::from_secs(u64::from(expires)),
         registered_ms: fx.unix_ms,
+        asked,
         timer: None,
         q: device.q,
     }
+}
+
+/// Whether the device has a binding by a REGISTER that arrived later.
+fn is_overtaken(agent: &Agent, binding: &Binding) -> bool {
+    let place = (binding.contact_uri(), binding.last_flow.id);
+    let (instance, push) = (binding.instance.as_deref(), binding.push.as_deref());
+    let same = agent.number_of(instance, binding.reg_id, push, place);
+    [Some(binding.id), same]
+        .into_iter()
+        .flatten()
+        .filter_map(|id| agent.binding(id))
+        .any(|known| known.is_newer_than(binding.asked))
 }

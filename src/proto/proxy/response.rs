@@ -7,7 +7,7 @@ use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::forward::length_edit;
 use crate::proto::proxy::response_context::{
-    Branch, BranchState, Kind, Leg, Phase, ResponseContext, Target,
+    Branch, BranchState, Cancelling, Kind, Leg, Phase, ResponseContext, Target,
 };
 use crate::proto::proxy::{Proxy, cancel};
 use crate::proto::registration::relay::contact_without_push;
@@ -158,15 +158,11 @@ impl Proxy {
         self.absolve(fx, context, index);
         reached(context, index);
         let branch = context.branches.get(usize::from(index));
-        let late = branch
-            .filter(|branch| branch.is_late())
-            .and_then(Branch::device);
+        let late = branch.filter(|branch| branch.is_late());
+        let late = late.and_then(Branch::leg).cloned();
         self.finish_branch(fx, context, index);
-        if let (Some(key), 200..=299) = (late, status) {
-            if let Some(flow) = self.location.binding(key).and_then(|b| b.flow()) {
-                self.hang_up(fx, &Leg::over(flow), response);
-            }
-            return;
+        if let (Some(leg), 200..=299) = (late, status) {
+            return self.hang_up(fx, &leg, response);
         }
         if let Kind::Register(_) = context.kind {
             self.on_register_answered(fx, context, status, response);
@@ -275,7 +271,7 @@ impl Proxy {
         let Some(branch) = context.branches.get(usize::from(index)) else {
             return;
         };
-        let is_cancelling = matches!(branch.state, BranchState::Cancelling { .. });
+        let is_cancelling = matches!(branch.state, BranchState::Cancelling(_));
         let reject = match (
             is_cancelling,
             context.is_invite(),
@@ -379,17 +375,16 @@ impl Proxy {
             return;
         };
         calling.timer_c = None;
-        let (client, is_provisional) = (calling.client, calling.is_provisional);
-        if is_provisional {
+        let (client, leg) = (calling.client, calling.leg.clone());
+        if calling.is_provisional {
             self.transactions.cancel(fx, client, &[]);
-            set_state(
-                context,
-                index,
-                BranchState::Cancelling {
-                    client,
-                    is_late: false,
-                },
-            );
+            let cancelling = Cancelling {
+                client,
+                leg,
+                is_late: false,
+                timer: None,
+            };
+            set_state(context, index, BranchState::Cancelling(cancelling));
             context.best = Some(better(context.best.take(), Best::Local(Reject::NoAnswer)));
         } else {
             self.fail_branch(fx, context, index, Reject::NoAnswer);

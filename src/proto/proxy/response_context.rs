@@ -92,8 +92,6 @@ pub(super) struct Granted {
     pub(super) present: Vec<BindingKey>,
     /// The devices that go.
     pub(super) leaving: Vec<BindingId>,
-    /// When, milliseconds since the Unix epoch.
-    pub(super) at_ms: u64,
     pub(super) outstanding: usize,
     pub(super) is_durable: bool,
 }
@@ -168,12 +166,7 @@ pub(super) enum BranchState {
     /// The request is out.
     Calling(Calling),
     /// A CANCEL is out.
-    Cancelling {
-        /// The request's transaction.
-        client: ClientId,
-        /// Whether the request went out only to be cancelled.
-        is_late: bool,
-    },
+    Cancelling(Cancelling),
     /// The call is over, but a push has obliged its device to show it: when the device comes it
     /// gets the INVITE and its CANCEL, so that it stops.
     Late(Late),
@@ -209,6 +202,17 @@ pub(super) struct Calling {
     pub(super) is_pushed: bool,
     /// The deadline of the push beside it.
     pub(super) wake: Option<TimerKey>,
+}
+
+/// A request that is cancelled.
+#[derive(Debug)]
+pub(super) struct Cancelling {
+    pub(super) client: ClientId,
+    pub(super) leg: Leg,
+    /// Whether it went out only to be cancelled.
+    pub(super) is_late: bool,
+    /// Until when the caller waits for one who had not said a word.
+    pub(super) timer: Option<TimerKey>,
 }
 
 /// Where a request goes, and which of our addresses stands for us there.
@@ -263,12 +267,7 @@ impl Branch {
 
     /// Whether the request's answer need not wait for it.
     pub(super) const fn has_answered(&self) -> bool {
-        matches!(
-            self.state,
-            BranchState::Final
-                | BranchState::Late(_)
-                | BranchState::Cancelling { is_late: true, .. }
-        )
+        matches!(self.state, BranchState::Final | BranchState::Late(_)) || self.is_late()
     }
 
     /// Until when its device may take to wake.
@@ -278,7 +277,7 @@ impl Branch {
             BranchState::Calling(calling) => calling.wake.map(TimerKey::due),
             BranchState::Idle
             | BranchState::Probing { .. }
-            | BranchState::Cancelling { .. }
+            | BranchState::Cancelling(_)
             | BranchState::Late(_)
             | BranchState::Final => None,
         }
@@ -286,13 +285,26 @@ impl Branch {
 
     /// Whether its request went out only to be cancelled.
     pub(super) const fn is_late(&self) -> bool {
-        matches!(self.state, BranchState::Cancelling { is_late: true, .. })
+        matches!(&self.state, BranchState::Cancelling(cancelling) if cancelling.is_late)
     }
 
     /// Whether its request is out for a device that has not said a word.
     pub(super) const fn is_unheard(&self) -> bool {
         matches!(self.target, Target::Device(_))
             && matches!(&self.state, BranchState::Calling(calling) if !calling.is_provisional)
+    }
+
+    /// Where its request is out.
+    pub(super) const fn leg(&self) -> Option<&Leg> {
+        match &self.state {
+            BranchState::Calling(calling) => Some(&calling.leg),
+            BranchState::Cancelling(cancelling) => Some(&cancelling.leg),
+            BranchState::Idle
+            | BranchState::Probing { .. }
+            | BranchState::Waking { .. }
+            | BranchState::Late(_)
+            | BranchState::Final => None,
+        }
     }
 
     /// The device it is for.

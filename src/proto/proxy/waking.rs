@@ -190,7 +190,7 @@ impl Proxy {
             BranchState::Late(_) => {
                 return self.on_late_device(fx, context, index, key, flow);
             }
-            BranchState::Idle | BranchState::Cancelling { .. } | BranchState::Final => false,
+            BranchState::Idle | BranchState::Cancelling(_) | BranchState::Final => false,
         };
         if !is_due || context.phase != Phase::Open {
             if let BranchState::Calling(calling) = &branch.state
@@ -202,19 +202,6 @@ impl Proxy {
             if let Some(calling) = calling(context, index) {
                 // The push beside it has done its work: should the flow die now, another may.
                 calling.is_pushed = false;
-            }
-            let Some(branch) = context.branches.get(usize::from(index)) else {
-                return;
-            };
-            if let BranchState::Calling(calling) = &branch.state
-                && let Destination::Flow(old) = calling.leg.to
-                && old != flow.id
-            {
-                let waiter = Waiter {
-                    context: context.id,
-                    branch: index,
-                };
-                self.watch(fx, old, waiter);
             }
             // A live INVITE stays; what waited beside it for the device need not.
             self.stop_waiting(fx, context, index);
@@ -298,7 +285,7 @@ impl Proxy {
             BranchState::Calling(_) => self.stop_waiting(fx, context, index),
             BranchState::Idle
             | BranchState::Probing { .. }
-            | BranchState::Cancelling { .. }
+            | BranchState::Cancelling(_)
             | BranchState::Late(_)
             | BranchState::Final => {}
         }

@@ -16,7 +16,7 @@ use crate::proto::effects::Effects;
 use crate::proto::push::params::PushParams;
 use crate::proto::push::rate::Budget;
 use crate::proto::push::{CallNotice, Notice, Pns, Prid, PushId, PushRequest, PushTarget};
-use crate::proto::{BindingKey, Output};
+use crate::proto::{AorId, AppId, BindingKey, Output};
 
 /// Who waits: a branch of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Waiter {
 pub struct Wakes {
     shard: u16,
     running: HashMap<BindingKey, Wake, RandomState>,
+    /// Who is woken, by the agent and the app.
+    woken: HashMap<(AorId, AppId), BindingKey, RandomState>,
     pushes: HashMap<u64, Sent, RandomState>,
     last: u64,
     budget: Budget,
@@ -82,6 +84,8 @@ struct Wake {
     /// Its last push failed: when the next may go.
     retry_at: Option<Instant>,
     failures: u32,
+    /// What its pushes wake.
+    app: Option<AppId>,
     waiters: SmallVec<[Waiter; 1]>,
 }
 
@@ -93,6 +97,7 @@ impl Wakes {
             budget: Budget::new(per_minute),
             shard,
             running: HashMap::default(),
+            woken: HashMap::default(),
             pushes: HashMap::default(),
             last: 0,
         }
@@ -111,6 +116,7 @@ impl Wakes {
             push: None,
             retry_at: None,
             failures: 0,
+            app: None,
             waiters: SmallVec::new(),
         });
         if !wake.waiters.contains(&waiter) {
@@ -130,7 +136,14 @@ impl Wakes {
     ) -> Pushed {
         self.wait(fx, key, waiter);
         match self.running.get_mut(&key) {
-            Some(wake) if !wake.is_pushed => wake.is_pushed = true,
+            Some(wake) if !wake.is_pushed => {
+                wake.is_pushed = true;
+                let app = params.wakes();
+                if let Some(old) = wake.app.replace(app) {
+                    self.woken.remove(&(key.aor, old));
+                }
+                self.woken.insert((key.aor, app), key);
+            }
             Some(_) | None => return Pushed::UnderWay,
         }
         let pushed = self.push(fx, key, params, Notice::Call(notice), lifetime);
@@ -274,8 +287,7 @@ impl Wakes {
         fx: &mut Effects<'_>,
         key: BindingKey,
     ) -> Option<(SmallVec<[Waiter; 1]>, Duration)> {
-        let wake = self.running.remove(&key)?;
-        self.withdraw(fx, &wake);
+        let wake = self.end(fx, key)?;
         Some((wake.waiters, fx.now.saturating_duration_since(wake.started)))
     }
 
@@ -285,21 +297,30 @@ impl Wakes {
             return;
         };
         wake.waiters.retain(|other| *other != waiter);
-        if wake.waiters.is_empty()
-            && let Some(wake) = self.running.remove(&key)
-        {
-            self.withdraw(fx, &wake);
+        if wake.waiters.is_empty() {
+            self.end(fx, key);
         }
     }
 
+    /// The device of an agent that is being woken by that app's token.
+    #[must_use]
+    pub fn device_of(&self, aor: AorId, app: AppId) -> Option<BindingKey> {
+        self.woken.get(&(aor, app)).copied()
+    }
+
     /// A wake is over: its push is of no use if it has not left.
-    fn withdraw(&self, fx: &mut Effects<'_>, wake: &Wake) {
+    fn end(&mut self, fx: &mut Effects<'_>, key: BindingKey) -> Option<Wake> {
+        let wake = self.running.remove(&key)?;
+        if let Some(app) = wake.app {
+            self.woken.remove(&(key.aor, app));
+        }
         if let Some(number) = wake.push.filter(|push| self.pushes.contains_key(push)) {
             fx.output(Output::Withdraw(PushId {
                 shard: self.shard,
                 number,
             }));
         }
+        Some(wake)
     }
 
     /// How many devices are being woken or waited for.

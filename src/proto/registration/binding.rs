@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::proto::push::params::PushParams;
 use crate::proto::sip::NameAddr;
 use crate::proto::timer::TimerKey;
-use crate::proto::{AppId, BindingId, BindingKey, Flow};
+use crate::proto::{AorId, AppId, BindingId, BindingKey, Claim, Flow};
 
 /// A datagram flow on which nothing was heard for so long has nobody behind it: keep-alives come
 /// at least twice as often (RFC 5626 §4.4.2).
@@ -56,7 +56,7 @@ pub struct Binding {
     pub reg_id: Option<u32>,
     /// How to wake it.
     pub push: Option<Box<PushParams>>,
-    /// The app that it was before its token died: another agent may register that app.
+    /// The app that it is without being pushed: its token died, and another agent may register it.
     pub former_apps: Option<Box<[AppId]>>,
     /// The flow of its last REGISTER: where it was last, open or not.
     pub last_flow: Flow,
@@ -76,6 +76,8 @@ pub struct Binding {
     pub expires: Instant,
     /// When it last registered, milliseconds since the Unix epoch.
     pub registered_ms: u64,
+    /// When that REGISTER arrived; since a restart, when that was.
+    pub asked: Instant,
     /// Its armed expiry.
     pub timer: Option<TimerKey>,
     /// The Contact's q-value in thousandths (RFC 3261 §20.10).
@@ -110,11 +112,34 @@ impl Binding {
     /// The app on a phone that can be pushed, by what it is known: its token, and its instance.
     #[must_use]
     pub fn apps(&self) -> SmallVec<[AppId; 2]> {
-        let Some(push) = &self.push else {
-            return SmallVec::from_slice(self.former_apps.as_deref().unwrap_or_default());
-        };
-        let by_instance = self.instance.as_deref().map(|name| push.installed_as(name));
-        [push.wakes()].into_iter().chain(by_instance).collect()
+        match &self.push {
+            Some(push) => apps_of(push, self.instance.as_deref()),
+            None => SmallVec::from_slice(self.former_apps.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Whether this is where the device is, and not where a REGISTER says that arrived earlier and
+    /// was answered later (RFC 3261 §10.3 has them processed in the order in which they are
+    /// received); a flow that is gone shows nothing.
+    #[must_use]
+    pub fn is_newer_than(&self, asked: Instant) -> bool {
+        self.asked > asked && self.is_flow_open
+    }
+
+    /// Its claim to one of its apps.
+    #[must_use]
+    pub fn claim(&self, aor: AorId, app: AppId) -> Claim {
+        let token = self.push.as_ref().map(|push| push.wakes());
+        Claim {
+            app,
+            by: BindingKey {
+                aor,
+                binding: self.id,
+            },
+            flow: self.last_flow.id,
+            is_by_instance: Some(app) != token,
+            asked: self.asked,
+        }
     }
 
     /// The URI of its Contact.
@@ -122,6 +147,19 @@ impl Binding {
     pub fn contact_uri(&self) -> &[u8] {
         NameAddr::parse(&self.contact).map_or(&[][..], |address| address.uri)
     }
+}
+
+/// The app of a device that is not pushed though its Contact names a token.
+#[must_use]
+pub fn unpushed_apps(contact: &[u8], instance: Option<&str>) -> Option<Box<[AppId]>> {
+    let address = NameAddr::parse(contact).ok()?;
+    let push = PushParams::read(address.parse_uri().ok()?.params).ok()?;
+    Some(apps_of(&push, instance).as_slice().into())
+}
+
+fn apps_of(push: &PushParams, instance: Option<&str>) -> SmallVec<[AppId; 2]> {
+    let by_instance = instance.map(|name| push.installed_as(name));
+    [push.wakes()].into_iter().chain(by_instance).collect()
 }
 
 /// The identity of a device (RFC 5626 §4.1, RFC 8599 §4.1): its instance and reg-id, else its push

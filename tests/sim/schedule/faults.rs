@@ -13,9 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use rouse::proto::push::{PushError, Reason};
 use rouse::proto::settings::Settings;
-use rouse::proto::{Input, Output};
+use rouse::proto::{Destination, Input, Output};
 
 use super::invariants::Invariant;
+use super::network::party;
+use crate::world::udp;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +52,14 @@ pub enum Fault {
     LostAnswer,
     /// A message loses its CSeq.
     Damaged,
+    /// A call goes to the phone beside.
+    Misdirected,
+    /// The gateway panics when a call is given up.
+    Panic,
 }
 
 impl Fault {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::LostCancel,
         Self::ForgottenRelease,
         Self::LostFinal,
@@ -69,6 +75,8 @@ impl Fault {
         Self::LostClaim,
         Self::LostAnswer,
         Self::Damaged,
+        Self::Misdirected,
+        Self::Panic,
     ];
 
     /// Which invariant must catch it.
@@ -84,6 +92,8 @@ impl Fault {
             Self::UndeadToken | Self::LostClaim => Invariant::NoPushAfterEnd,
             Self::LostAnswer => Invariant::AnswerPasses,
             Self::Damaged => Invariant::ValidSip,
+            Self::Misdirected => Invariant::RightPhone,
+            Self::Panic => Invariant::NoPanic,
         }
     }
 
@@ -155,6 +165,8 @@ impl Fault {
                 let second = with_message(&output, other);
                 vec![output, second]
             }
+            Self::Misdirected if is_to_phone => vec![to_neighbour(output)],
+            Self::Panic if line.starts_with("CANCEL") => panic!("a fault"),
             Self::Damaged => vec![with_message(&output, text.replacen("CSeq", "C-Seq", 1))],
             _ => vec![output],
         }
@@ -165,6 +177,17 @@ fn with_message(output: &Output, text: String) -> Output {
     let mut output = output.clone();
     if let Output::Send { message, .. } = &mut output {
         *message = Bytes::from(text);
+    }
+    output
+}
+
+/// The same for the phone whose number is one higher, where its first flow is.
+fn to_neighbour(mut output: Output) -> Output {
+    if let Output::Send { to, .. } = &mut output
+        && let Destination::Flow(flow) = *to
+    {
+        let next = party(flow) + 1;
+        *to = Destination::Flow(udp(u16::try_from(10_001 + next * 1000).unwrap()).id);
     }
     output
 }

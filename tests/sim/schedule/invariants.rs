@@ -251,6 +251,13 @@ impl Onlooker {
             return;
         }
         let (phone, agent) = (ask.phone, ask.agent);
+        // By then it may have registered elsewhere, or for another agent, whose it is from there.
+        let mut holds = self.record.holds.iter();
+        if !holds.any(|hold| {
+            (hold.agent, &hold.instance, hold.asked) == (agent, &ask.instance, request.at)
+        }) {
+            return;
+        }
         let timer_c = self.record.settings.timing.timer_c;
         for call in &self.record.requests {
             let is_waiting = call.waits.iter().any(|wait| {

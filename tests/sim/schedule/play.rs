@@ -354,6 +354,7 @@ impl Play {
     fn restart(&mut self) {
         self.tell_gateway(|| "dies, and starts again".to_owned());
         let flows = self.network.restart();
+        self.world.over.extend(&flows);
         if self.fault == Some(Fault::ForgetfulRestart) {
             self.world.stored.pop();
         }

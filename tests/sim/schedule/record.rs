@@ -77,7 +77,8 @@ pub struct Hold {
     pub instance: String,
     pub token: Option<String>,
     pub flow: Flow,
-    /// When Asterisk granted it, and until when.
+    /// When its REGISTER arrived, when Asterisk granted it, and until when.
+    pub asked: Instant,
     pub since: Instant,
     pub until: Instant,
     /// The phone was told so, and may rely on it.
@@ -250,6 +251,7 @@ impl Record {
             granted_in(success)
         };
         request.granted = Some(granted);
+        let asked = request.at;
         // The same instance, or the same token, or without one the same place.
         let of_device = |hold: &Hold| {
             let is_same_app = hold.token.is_some() && hold.token == ask.token;
@@ -258,11 +260,28 @@ impl Record {
             hold.agent == ask.agent && is_same
         };
         if granted == 0 {
-            for hold in self.holds.iter_mut().filter(|hold| of_device(hold)) {
+            let left = self.holds.iter_mut().filter(|hold| hold.asked <= asked);
+            for hold in left.filter(|hold| of_device(hold)) {
                 hold.is_acknowledged = false;
             }
             return;
         }
+        // REGISTERs count in the order in which they arrive (RFC 3261 §10.3), whichever Asterisk
+        // answers first; but where the later one came from there must still be somebody.
+        let is_open = |hold: &Hold| hold.until > now && !self.closed.contains(&hold.flow.id);
+        let is_newer = |hold: &Hold| hold.asked > asked && is_open(hold);
+        if self
+            .holds
+            .iter()
+            .any(|hold| of_device(hold) && is_newer(hold))
+        {
+            return;
+        }
+        let is_of_app = |hold: &Hold| hold.token.is_some() && hold.token == ask.token;
+        let is_elsewhere =
+            |hold: &Hold| hold.agent != ask.agent && is_of_app(hold) && hold.flow.id != ask.flow.id;
+        let mut holds = self.holds.iter();
+        let is_taken = holds.any(|hold| is_elsewhere(hold) && is_newer(hold));
         // By its token a device is known though its instance is new.
         let replaced = self
             .holds
@@ -277,12 +296,13 @@ impl Record {
         }
         // The phone rings for its new agent alone, unless one connection serves both.
         self.holds.retain(|hold| {
-            let is_taken = hold.token.is_some()
-                && hold.token == ask.token
-                && hold.agent != ask.agent
-                && hold.flow.id != ask.flow.id;
-            !of_device(hold) && !is_taken
+            !of_device(hold) && (!is_elsewhere(hold) || hold.asked > asked && hold.until > now)
         });
+        // Without a token it is no more than its connection.
+        let is_gone = ask.token.is_none() && self.closed.contains(&ask.flow.id);
+        if is_taken || is_gone {
+            return;
+        }
         // An app that registers says that its tokens live.
         let name = ask.token.as_ref().map(|token| &token[..8]);
         self.dead.retain(|token| Some(&token[..8]) != name);
@@ -297,6 +317,7 @@ impl Record {
             instance: ask.instance,
             token: ask.token,
             flow: ask.flow,
+            asked,
             since: now,
             until: now + Duration::from_secs(granted.into()),
             is_acknowledged: false,
@@ -311,6 +332,7 @@ impl Record {
         let (Some(ask), granted) = (request.ask.clone(), request.granted) else {
             return;
         };
+        let asked = request.at;
         if !(200..300).contains(&status) {
             // A device that is refused is given up (RFC 8599 §5.6.2), unless it is to try again.
             if !matches!(status, 300..=399 | 401 | 407 | 423) {
@@ -322,17 +344,22 @@ impl Record {
         }
         let is_same = |hold: &Hold| hold.agent == ask.agent && hold.instance == ask.instance;
         if granted == Some(0) {
-            self.holds.retain(|hold| !is_same(hold));
+            self.holds
+                .retain(|hold| !is_same(hold) || hold.asked > asked);
             // What it wakes up as next may be another device.
             for request in &mut self.requests {
                 request.waits.retain(|wait| wait.phone != ask.phone);
             }
-        } else if let Some(hold) = self.holds.iter_mut().find(|hold| is_same(hold)) {
+        } else if let Some(hold) = self
+            .holds
+            .iter_mut()
+            .find(|hold| is_same(hold) && hold.asked == asked)
+        {
             let is_dead = self
                 .dead
                 .iter()
                 .any(|dead| Some(dead) == hold.token.as_ref());
-            hold.is_acknowledged = hold.flow.id == ask.flow.id && !is_dead;
+            hold.is_acknowledged = !is_dead;
         }
     }
 
@@ -375,9 +402,13 @@ impl Record {
         for request in &mut self.requests {
             request.waits.retain(|wait| wait.phone != phone);
         }
-        // Who has registered since the push was sent has said that the token lives.
+        // Who has registered since the push was sent has said that the token lives; with another
+        // token, installed anew, it has said nothing of this one.
         let mut holds = self.holds.iter();
-        let is_known = |hold: &Hold, sent| hold.phone == phone && hold.since > sent;
+        let is_known = |hold: &Hold, sent| {
+            let name = hold.token.as_ref().map(|token| &token[..8]);
+            name == token.get(..8) && hold.since > sent
+        };
         let Some(sent) = died else { return };
         if !holds.any(|hold| is_known(hold, sent)) {
             self.dead.push(token.to_owned());
