@@ -27,7 +27,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
         &["server", "io", "proto", "config", "telemetry", "standin"],
     ),
     ("server", &["io", "proto", "config", "telemetry"]),
-    ("telemetry", &["proto", "config"]),
+    ("telemetry", &["proto", "config", "io::admin::view"]),
     ("standin", &["io", "proto", "config", "telemetry"]),
     ("config", &["proto", "io::pns", "io::store"]),
     ("io", &["proto"]),
@@ -134,12 +134,13 @@ const RFCS: [(u32, &str); 54] = [
 ];
 
 /// More of them, that only name a format.
-const FORMATS: [(u32, &str); 7] = [
+const FORMATS: [(u32, &str); 8] = [
     (5234, "ABNF"),
     (7515, "JWS"),
     (7519, "JWT"),
     (7523, "JWT for OAuth 2.0"),
     (7616, "digest with SHA-2"),
+    (9457, "problem details"),
     (9562, "UUID"),
     (6749, "OAuth 2.0"),
 ];

@@ -69,6 +69,9 @@ impl Process {
         for (listener, address) in listeners.iter().zip(running.addresses()) {
             output::line(listening(listener, *address));
         }
+        if let Some(address) = running.admin_address() {
+            output::line(format!("operators are served on {address}"));
+        }
         self.supervisor.ready();
         let name = self.run(&mut running, &mut signals).await?;
         self.drain(running.control(), name, &mut signals).await;
@@ -205,6 +208,7 @@ fn explain(error: ServeError) -> anyhow::Error {
         ServeError::Bind(_)
         | ServeError::Store(_)
         | ServeError::Push(_)
+        | ServeError::Admin(_)
         | ServeError::Resolver(_)
         | ServeError::ShardEnded => error.into(),
     }

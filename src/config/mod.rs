@@ -23,6 +23,7 @@ mod files;
 mod host;
 mod listen;
 mod mistake;
+mod operator;
 mod p12;
 mod push;
 mod read;
@@ -60,6 +61,8 @@ pub struct Config {
     pub push: PushConfig,
     /// `[admin]`, if it is there.
     pub admin: Option<AdminConfig>,
+    /// `[calls]`.
+    pub calls: CallsConfig,
     /// `[log]`.
     pub log: LogConfig,
     /// How long calls under way may take to end when the process is to end.
@@ -95,8 +98,23 @@ pub struct PushConfig {
 pub struct AdminConfig {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Who holds this may ask.
-    pub token: Secret<String>,
+    /// Who holds this may ask; none only where nobody but this machine can.
+    pub token: Option<Secret<String>>,
+    /// Certificate and key, PEM files: HTTPS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// `[calls]`: how much is remembered of what happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallsConfig {
+    /// Calls.
+    pub calls: usize,
+    /// Bytes that they take.
+    pub bytes: usize,
+    /// Notes about devices.
+    pub notes: usize,
+    /// Where each call that is over is written to, one JSON object a line.
+    pub file: Option<PathBuf>,
 }
 
 /// `[log]`.
@@ -212,7 +230,8 @@ fn root(root: Section<'_>, host: Host) -> Config {
         upstream_ca: tls.upstream_ca,
         store: tuning::store(root.section("store")),
         push,
-        admin: tuning::admin(root.section("admin")),
+        admin: operator::admin(root.section("admin")),
+        calls: operator::calls(root.section("calls")),
         log: tuning::log(root.section("log")),
         warnings: Vec::new(),
     };

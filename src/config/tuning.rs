@@ -1,4 +1,4 @@
-//! `[wake]`, `[register]`, `[sip]`, `[limits]`, `[store]`, `[log]`, `[admin]`: numbers and words with defaults.
+//! `[wake]`, `[register]`, `[sip]`, `[limits]`, `[store]`, `[log]`: numbers and words with defaults.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use super::files;
 use super::mistake::Wrong;
 use super::read::{Section, Text};
-use super::{AdminConfig, LogConfig, LogFormat, Secret, value};
+use super::{LogConfig, LogFormat, value};
 use crate::io::store::StoreConfig;
 use crate::proto::settings::{
     HoldResponse, Limits, RegisterRules, Timing, TooShort, UnsupportedPns, Wake,
@@ -153,41 +153,6 @@ pub(super) fn log(section: Section<'_>) -> LogConfig {
         format,
         filter: filter.map_or_else(|| "info".to_owned(), |text| text.text),
     }
-}
-
-/// Reads `[admin]`.
-pub(super) fn admin(section: Section<'_>) -> Option<AdminConfig> {
-    let is_present = section.is_present();
-    let address =
-        is_present.then(|| section.required("address", "add address = \"127.0.0.1:8060\""));
-    let token = secret(&section, "token_file", "token");
-    if is_present && token.is_none() {
-        section.required("token_file", "add token_file = \"certs/admin.token\"");
-    }
-    let address = address
-        .flatten()
-        .and_then(|text| section.parsed(&text, value::socket_address));
-    let token = token.and_then(|(place, token)| {
-        let token = token.trim().to_owned();
-        if token.len() >= 16 {
-            return Some(Secret::new(token));
-        }
-        let cure = "put at least 16 characters into it, for example from: openssl rand -hex 32";
-        section.wrong(
-            &place.place,
-            Wrong::new("the admin token is too short", cure),
-        );
-        None
-    });
-    if is_present {
-        section
-            .findings()
-            .warn("[admin]: this version has no admin server, nothing listens there".to_owned());
-    }
-    section.finish();
-    address
-        .zip(token)
-        .map(|(address, token)| AdminConfig { address, token })
 }
 
 /// A secret from the file that `file_key` names, or inline from the environment as `inline_key`.

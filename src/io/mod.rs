@@ -6,6 +6,7 @@
     reason = "io is where sockets, tasks and clocks live"
 )]
 
+pub mod admin;
 pub mod clock;
 pub mod pns;
 pub mod resolver;

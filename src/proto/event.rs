@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
 use crate::proto::reject::Reject;
@@ -22,6 +24,8 @@ pub enum Event {
         expires: Duration,
         /// Whether it was not there before.
         is_new: bool,
+        /// Whether it was not reached on this flow before.
+        is_moved: bool,
     },
     /// The upstream granted a device that can be woken less time than it asked for: unless it
     /// registers again before, it cannot be called.
@@ -70,6 +74,10 @@ pub enum Event {
     },
     /// A call for an agent arrived.
     CallReceived {
+        /// Its number.
+        call: CallNumber,
+        /// The caller's URI, a part of the request.
+        caller: Bytes,
         /// Its Call-ID.
         call_id: Box<str>,
         /// The agent.
@@ -81,6 +89,8 @@ pub enum Event {
     },
     /// A device is being woken for a call.
     WakeStarted {
+        /// The call's number.
+        call: CallNumber,
         /// Its Call-ID.
         call_id: Box<str>,
         /// Which binding.
@@ -90,6 +100,8 @@ pub enum Event {
     },
     /// A push service took a push.
     PushAccepted {
+        /// Which binding.
+        key: BindingKey,
         /// The push service.
         pns: Pns,
         /// What the push says.
@@ -101,6 +113,8 @@ pub enum Event {
     },
     /// A push failed.
     PushFailed {
+        /// Which binding.
+        key: BindingKey,
         /// The push service.
         pns: Pns,
         /// What the push says.
@@ -110,15 +124,21 @@ pub enum Event {
     },
     /// A device re-registered for a waiting call.
     Woken {
+        /// The call's number.
+        call: CallNumber,
         /// Its Call-ID.
         call_id: Box<str>,
         /// Which binding.
         key: BindingKey,
         /// After how long.
         after: Duration,
+        /// Where it registered from, if it is reached there.
+        flow: Option<Flow>,
     },
     /// A device was not woken in time.
     WakeTimedOut {
+        /// The call's number.
+        call: CallNumber,
         /// Its Call-ID.
         call_id: Box<str>,
         /// Which binding.
@@ -128,6 +148,8 @@ pub enum Event {
     },
     /// The INVITE went out to a device.
     CallForwarded {
+        /// The call's number.
+        call: CallNumber,
         /// Its Call-ID.
         call_id: Box<str>,
         /// Which binding.
@@ -137,12 +159,41 @@ pub enum Event {
     },
     /// A call's INVITE got its final answer.
     CallAnswered {
+        /// The call's number.
+        call: CallNumber,
         /// Its Call-ID.
         call_id: Box<str>,
         /// Its status.
         status: u16,
         /// After how long.
         after: Duration,
+    },
+    /// A call took a step toward one of its devices that is counted nowhere.
+    CallStep {
+        /// The call's number.
+        call: CallNumber,
+        /// Which binding.
+        key: BindingKey,
+        /// What happened.
+        step: Step,
+    },
+    /// The caller gave up.
+    CallCancelled {
+        /// The call's number.
+        call: CallNumber,
+        /// Whether it said that somebody else has answered.
+        is_elsewhere: bool,
+    },
+    /// An upstream's call went to nobody.
+    CallRefused {
+        /// Its Call-ID.
+        call_id: Box<str>,
+        /// Whom it is for: the Request-URI's user.
+        user: Box<str>,
+        /// The caller's URI, a part of the request.
+        caller: Bytes,
+        /// Why.
+        reject: Reject,
     },
     /// A MESSAGE or NOTIFY is kept for a device that sleeps; its sender was told that it was taken.
     Kept {
@@ -185,6 +236,44 @@ pub enum Event {
         /// How many addresses.
         hops: usize,
     },
+}
+
+/// Names a call within its shard while it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallNumber(pub u64);
+
+/// One step of a call toward a device, for its timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The device's flow is old: it was asked whether it lives.
+    Asked,
+    /// The call waits until the device has registered, or has it woken beside its INVITE.
+    Waits(Asleep),
+    /// A push for the device is under way already.
+    Joined,
+    /// The device was pushed too often lately: not before this time has passed.
+    Limited(Duration),
+    /// The device rings, or says something else before its answer.
+    Ringing(u16),
+    /// The device's final answer.
+    Answered(u16),
+    /// The device is tried no longer.
+    Failed(Reject),
+    /// The device came when the call was over.
+    CameLate,
+}
+
+/// Why a device has to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Asleep {
+    /// It has no open flow.
+    NoFlow,
+    /// Its flow did not answer.
+    Silent,
+    /// It did not react to its INVITE.
+    Unheard,
+    /// Its flow ended under the INVITE, or somebody on the way could not reach it.
+    Lost,
 }
 
 /// The end of a request that was kept.

@@ -83,6 +83,7 @@ impl Gateway {
             Input::Command(Command::Restore(binding)) => proxy.restore(fx, *binding),
             Input::Command(Command::Drain) => proxy.drain(),
             Input::Command(Command::Reload(settings)) => proxy.reload(fx, settings),
+            Input::Command(Command::Forget(key)) => proxy.forget(fx, key),
         });
     }
 

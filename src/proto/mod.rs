@@ -114,6 +114,8 @@ pub enum Command {
     /// Go on by other settings. Listeners and the groups' names and order are the same; a node that
     /// was there before has the index that it had.
     Reload(Arc<Settings>),
+    /// A device is not to be called any more, until it registers again.
+    Forget(BindingKey),
 }
 
 /// What shall happen outside.

@@ -10,14 +10,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{AdminConfig, Config};
+use crate::io::admin::{self, Admin, AdminError, Token};
 use crate::io::clock::Clock;
 use crate::io::pns::{PnsConfig, PnsSetupError, PushService};
 use crate::io::resolver::{ResolveError, Resolver};
@@ -30,15 +32,21 @@ use crate::proto::gateway::Genesis;
 use crate::proto::settings::Settings;
 use crate::proto::sip::FrameLimits;
 use crate::proto::{Command, Gateway, Input, StoreTicket};
+use crate::server::console::Console;
 pub use crate::server::control::Control;
+use crate::server::health::Health;
 use crate::server::shard::{Queues, Shard};
 use crate::server::traffic::Traffic;
 use crate::server::world::World;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::timeline::{Keep, Recorder};
 
 mod census;
+mod console;
 mod control;
+mod health;
 mod shard;
+mod summary;
 mod traffic;
 mod world;
 
@@ -46,6 +54,10 @@ mod world;
 const NETWORK_QUEUE: usize = 4096;
 /// Answers that may wait for a shard: more than the store and the push services can owe.
 const ANSWER_QUEUE: usize = 65_536;
+/// Questions of an operator that may wait for a shard.
+const ASK_QUEUE: usize = 64;
+/// Events by which one who follows them may be behind.
+const LIVE_QUEUE: usize = 1024;
 /// How long a transaction may still hold a connection after Timer C.
 const TIMER_C_MARGIN: Duration = Duration::from_secs(60);
 
@@ -61,6 +73,9 @@ pub enum ServeError {
     /// A push service.
     #[error("cannot use a push service: {0}")]
     Push(#[from] PnsSetupError),
+    /// The operator's API.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// DNS.
     #[error("cannot resolve names: {0}")]
     Resolver(#[from] ResolveError),
@@ -72,6 +87,7 @@ pub enum ServeError {
 /// A running gateway.
 pub struct Running {
     addresses: Vec<SocketAddr>,
+    admin: Option<Admin>,
     control: Control,
     metrics: Arc<Metrics>,
     world: Arc<World>,
@@ -140,12 +156,14 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
         push,
         resolver,
         listening,
+        keep: keep(&config, shards),
         config: Config {
             settings: Settings::clone(&settings),
             ..config
         },
     };
-    let running = parts.join(opened, gateways, addresses)?;
+    let mut running = parts.join(opened, gateways, addresses)?;
+    running.open(&settings, shards).await?;
     let push = running.world.push.load_full();
     tokio::spawn(async move { push.warm().await });
     tracing::info!(addresses = ?running.addresses, shards, "gateway started");
@@ -157,6 +175,12 @@ impl Running {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns where the operator's API listens.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// Returns the metrics.
@@ -178,6 +202,15 @@ impl Running {
         }
     }
 
+    /// Lets operators ask.
+    async fn open(&mut self, settings: &Settings, shards: u16) -> Result<(), AdminError> {
+        if let Some(admin) = &self.control.config().admin {
+            let console = Arc::new(console(self, settings, shards));
+            self.admin = Some(Admin::start(api_settings(admin), console).await?);
+        }
+        Ok(())
+    }
+
     /// Returns what steers it.
     #[must_use]
     pub const fn control(&self) -> &Control {
@@ -186,6 +219,9 @@ impl Running {
 
     /// Stops: no new input, what is stored is durable and answered, connections close.
     pub async fn stop(mut self) {
+        if let Some(admin) = self.admin.take() {
+            admin.stop().await;
+        }
         self.world.network.stop_listening();
         let store = self.world.store.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
@@ -205,6 +241,7 @@ struct Parts {
     resolver: Resolver,
     listening: Listening,
     config: Config,
+    keep: Keep,
 }
 
 impl Parts {
@@ -216,6 +253,12 @@ impl Parts {
         addresses: Vec<SocketAddr>,
     ) -> Result<Running, ServeError> {
         let (writers, readers): (Vec<_>, Vec<_>) = gateways.iter().map(|_| queues()).unzip();
+        let (asks, asked): (Vec<_>, Vec<_>) =
+            gateways.iter().map(|_| mpsc::channel(ASK_QUEUE)).unzip();
+        let anchor = Clock::anchor();
+        let recorders = (0..).zip(&gateways);
+        let recorders = recorders.map(|(shard, _)| Recorder::new(shard, self.keep, anchor));
+        let recorders = recorders.map(Mutex::new).collect();
         let answers: Vec<_> = writers.iter().map(|w| w.answers.clone()).collect();
         let store = opened.start(move |ticket, durable| {
             report_stored(&answers, ticket, durable);
@@ -230,21 +273,32 @@ impl Parts {
             push: ArcSwap::from_pointee(self.push),
             pushes: Mutex::default(),
             resolver: self.resolver,
+            health: Health::default(),
             nodes: ArcSwap::from_pointee(nodes),
             questions: Mutex::default(),
             metrics: Arc::clone(&self.metrics),
             traffic: Traffic::new(),
             unanswered: watch::Sender::new(vec![None; gateways.len()]),
             beats: Mutex::new(vec![Clock::now(); gateways.len()]),
+            recorders,
+            live: broadcast::Sender::new(LIVE_QUEUE),
+            asks,
         });
         let (stop, stopped) = watch::channel(false);
         let mut shards = JoinSet::new();
+        let readers = readers.into_iter().zip(asked);
+        let readers = readers.map(|((network, answers), asks)| Queues {
+            network,
+            answers,
+            asks,
+        });
         for (number, (gateway, queues)) in (0..).zip(gateways.into_iter().zip(readers)) {
             let shard = Shard::new(number, gateway, queues, Arc::clone(&world));
             shards.spawn(shard.run(stopped.clone()));
         }
         Ok(Running {
             addresses,
+            admin: None,
             control: Control::new(Arc::clone(&world), self.config),
             metrics: self.metrics,
             world,
@@ -254,15 +308,45 @@ impl Parts {
     }
 }
 
-fn queues() -> (ShardQueues, Queues) {
+fn queues() -> (ShardQueues, (mpsc::Receiver<Input>, mpsc::Receiver<Input>)) {
     let (network, network_in) = mpsc::channel(NETWORK_QUEUE);
     let (answers, answers_in) = mpsc::channel(ANSWER_QUEUE);
     let writers = ShardQueues { network, answers };
-    let readers = Queues {
-        network: network_in,
-        answers: answers_in,
-    };
-    (writers, readers)
+    (writers, (network_in, answers_in))
+}
+
+/// What each of the shards keeps of what shall be kept.
+fn keep(config: &Config, shards: u16) -> Keep {
+    let each = |all: usize| all.div_ceil(usize::from(shards.max(1)));
+    Keep {
+        calls: each(config.calls.calls),
+        bytes: each(config.calls.bytes),
+        notes: each(config.calls.notes),
+    }
+}
+
+fn api_settings(admin: &AdminConfig) -> admin::Settings {
+    admin::Settings {
+        address: admin.address,
+        token: admin
+            .token
+            .as_ref()
+            .map(|token| Token::new(token.expose().clone())),
+        tls: admin.tls.clone(),
+    }
+}
+
+fn console(running: &Running, settings: &Settings, shards: u16) -> Console {
+    let groups = settings.upstreams.iter();
+    Console {
+        world: Arc::clone(&running.world),
+        control: running.control.clone(),
+        shards,
+        started_ms: Clock::unix_ms(),
+        upstreams: groups.map(|group| group.name.clone()).collect(),
+        gateway_id: gateway_id(settings),
+        is_draining: AtomicBool::new(false),
+    }
 }
 
 /// Tells a shard what became of its write, on the store's thread.

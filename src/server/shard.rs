@@ -30,11 +30,14 @@ const CENSUS: Duration = Duration::from_secs(5);
 /// The same while it drains: somebody waits for the last call.
 const DRAINING: Duration = Duration::from_millis(50);
 
+/// What an operator asks of a shard; it answers by itself.
+pub(super) type Ask = Box<dyn FnOnce(&Gateway, Instant) + Send>;
+
 /// The ends of a shard's queues that are read.
-#[derive(Debug)]
 pub(super) struct Queues {
     pub(super) network: mpsc::Receiver<Input>,
     pub(super) answers: mpsc::Receiver<Input>,
+    pub(super) asks: mpsc::Receiver<Ask>,
 }
 
 /// One shard.
@@ -86,6 +89,7 @@ impl Shard {
                 _ = self.queues.answers.recv_many(&mut self.answers, BATCH) => {}
                 _ = self.queues.network.recv_many(&mut self.messages, BATCH) => {}
                 () = sleep.as_mut() => {}
+                Some(ask) = self.queues.asks.recv() => ask(&self.gateway, Clock::now()),
             }
             let start = Clock::now();
             self.step(start);
@@ -141,7 +145,7 @@ impl Shard {
         if self.gateway.poll_timeout().is_some_and(|due| due <= now) {
             self.gateway.handle_timeout(now);
         }
-        self.drain();
+        self.drain(now);
         let mut answers = std::mem::take(&mut self.answers);
         let mut messages = std::mem::take(&mut self.messages);
         for input in answers.drain(..).chain(messages.drain(..)) {
@@ -170,6 +174,7 @@ impl Shard {
             Input::Stored { durable, .. } => {
                 let outcome = if *durable { "durable" } else { "failed" };
                 self.world.metrics.store_writes.of([outcome]).inc();
+                self.world.health.on_stored(*durable);
             }
             Input::Malformed { .. }
             | Input::Heard { .. }
@@ -178,23 +183,23 @@ impl Shard {
             | Input::Resolved { .. }
             | Input::Pushed { .. }
             | Input::Claimed(_)
-            | Input::Command(Command::Restore(_) | Command::Reload(_)) => {}
+            | Input::Command(Command::Restore(_) | Command::Reload(_) | Command::Forget(_)) => {}
             Input::Command(Command::Drain) => {
                 self.is_draining = true;
                 self.census_due = now;
             }
         }
         self.gateway.handle_input(now, input);
-        self.drain();
+        self.drain(now);
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Instant) {
         while let Some(output) = self.gateway.poll_output() {
-            self.act(output);
+            self.act(now, output);
         }
     }
 
-    fn act(&mut self, output: Output) {
+    fn act(&mut self, now: Instant, output: Output) {
         let network = &self.world.network;
         match output {
             Output::Send {
@@ -211,7 +216,7 @@ impl Shard {
             Output::Withdraw(push) => self.world.withdraw(push),
             Output::Store { ticket, write } => self.store(ticket, write),
             Output::Claim(claim) => self.world.claim(claim, self.number),
-            Output::Event(event) => self.world.metrics.record(&event),
+            Output::Event(event) => self.world.on_event(now, self.number, &event),
         }
     }
 

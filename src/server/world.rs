@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::io::admin::view::Live;
 use crate::io::pns::{PushService, Withdrawal};
 use crate::io::resolver::Resolver;
 use crate::io::store::Store;
@@ -15,9 +16,12 @@ use crate::io::transport::{Closed, Counts, Dropped, Inlet, MAX_SHARDS, Network, 
 use crate::proto::push::{PushId, PushRequest};
 use crate::proto::settings::Node;
 use crate::proto::shard::bit;
-use crate::proto::{Claim, Hop, Input};
+use crate::proto::{Claim, Event, Hop, Input};
+use crate::server::health::Health;
+use crate::server::shard::Ask;
 use crate::server::traffic::Traffic;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::timeline::Recorder;
 
 /// When to ask again after DNS has failed.
 const DNS_RETRY: Duration = Duration::from_secs(5);
@@ -41,6 +45,13 @@ pub(super) struct World {
     pub(super) unanswered: watch::Sender<Vec<Option<usize>>>,
     /// When each shard last showed itself.
     pub(super) beats: Mutex<Vec<Instant>>,
+    /// What each shard remembers.
+    pub(super) recorders: Vec<Mutex<Recorder>>,
+    /// To those who follow what happens.
+    pub(super) live: broadcast::Sender<Arc<Live>>,
+    /// To each shard: what an operator asks.
+    pub(super) asks: Vec<mpsc::Sender<Ask>>,
+    pub(super) health: Health,
 }
 
 /// What is known and asked of a node.
@@ -64,6 +75,22 @@ impl World {
             let answer = Input::Pushed { id, verdict };
             world.inlet.answer(id.shard, answer).await;
         });
+    }
+
+    /// Counts, logs and remembers what happened in a shard.
+    pub(super) fn on_event(&self, now: Instant, shard: u16, event: &Event) {
+        self.metrics.record(event);
+        self.health.on_event(event);
+        let Some(recorder) = self.recorders.get(usize::from(shard)) else {
+            return;
+        };
+        let mut recorder = recorder.lock();
+        recorder.follow(self.live.receiver_count() > 0);
+        recorder.record(now, event);
+        for live in recorder.take_live() {
+            // dropped: whoever followed has just gone.
+            self.live.send(Arc::new(live)).ok();
+        }
     }
 
     /// A push is of no use any more.

@@ -11,6 +11,7 @@ use crate::telemetry::redact::Pii;
 
 impl Metrics {
     /// Counts an event and writes its line.
+    #[expect(clippy::too_many_lines, reason = "one arm per event, nothing else")]
     pub fn record(&self, event: &Event) {
         match event {
             Event::Registered {
@@ -19,6 +20,7 @@ impl Metrics {
                 flow,
                 expires,
                 is_new,
+                is_moved: _,
             } => self.registered(*key, aor, flow, *expires, *is_new),
             Event::Shortened {
                 aor,
@@ -40,6 +42,8 @@ impl Metrics {
             }
             Event::NoPush { aor, reason } => self.cannot_wake(aor, *reason),
             Event::CallReceived {
+                call: _,
+                caller: _,
                 call_id,
                 aor,
                 devices,
@@ -48,35 +52,66 @@ impl Metrics {
                 self.calls.inc();
                 tracing::info!(%call_id, aor = %Pii(aor), devices, asleep, "call received");
             }
-            Event::WakeStarted { call_id, key, pns } => {
+            Event::WakeStarted {
+                call: _,
+                call_id,
+                key,
+                pns,
+            } => {
                 let wake = wake(*key);
                 tracing::info!(%call_id, wake, provider = pns.label(), "device is being woken");
             }
             Event::PushAccepted {
+                key: _,
                 pns,
                 notice,
                 after,
                 provider_id,
             } => self.push_accepted(*pns, notice, *after, provider_id),
-            Event::PushFailed { pns, notice, error } => self.push_failed(*pns, notice, error),
+            Event::PushFailed {
+                key: _,
+                pns,
+                notice,
+                error,
+            } => self.push_failed(*pns, notice, error),
             Event::Woken {
+                call: _,
                 call_id,
                 key,
                 after,
+                flow: _,
             } => self.wake_ended("woken", call_id, *key, *after),
             Event::WakeTimedOut {
+                call: _,
                 call_id,
                 key,
                 after,
             } => self.wake_ended("timeout", call_id, *key, *after),
-            Event::CallForwarded { call_id, key, flow } => call_forwarded(call_id, *key, flow),
+            Event::CallForwarded {
+                call: _,
+                call_id,
+                key,
+                flow,
+            } => call_forwarded(call_id, *key, flow),
             Event::CallAnswered {
+                call: _,
                 call_id,
                 status,
                 after,
             } => {
                 self.call_answers.of([status_class(*status)]).inc();
                 tracing::info!(%call_id, status, after_ms = ms(*after), "call answered");
+            }
+            // For the timeline alone.
+            Event::CallStep { .. } | Event::CallCancelled { .. } => {}
+            Event::CallRefused {
+                call_id,
+                user,
+                caller: _,
+                reject,
+            } => {
+                let (aor, reason) = (Pii(user), reject.label());
+                tracing::info!(%call_id, %aor, reason, "call refused");
             }
             Event::Kept { call_id, key, kind } => self.kept_begun(call_id, *key, *kind),
             Event::KeptEnded(end) => self.kept_ended(end),
@@ -260,10 +295,12 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
+    use bytes::Bytes;
     use parking_lot::Mutex;
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+    use crate::proto::event::CallNumber;
     use crate::proto::{AorId, BindingId, ConnectionId, ListenerId, Transport};
 
     #[derive(Clone, Default)]
@@ -330,6 +367,7 @@ mod tests {
                 flow,
                 expires: Duration::from_secs(600),
                 is_new: true,
+                is_moved: true,
             },
             Event::Asleep {
                 key,
@@ -340,12 +378,15 @@ mod tests {
                 reason: NoPush::Absent,
             },
             Event::CallReceived {
+                call: CallNumber(1),
+                caller: Bytes::from_static(b"sip:+491234567@pbx.example.com"),
                 call_id: call_id.clone(),
                 aor: aor.clone(),
                 devices: 1,
                 asleep: 1,
             },
             Event::CallForwarded {
+                call: CallNumber(1),
                 call_id,
                 key,
                 flow: FlowId::Datagram { listener, remote },

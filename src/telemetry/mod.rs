@@ -17,6 +17,7 @@ use crate::config::{LogConfig, LogFormat};
 mod events;
 pub mod metrics;
 pub mod redact;
+pub mod timeline;
 
 /// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]

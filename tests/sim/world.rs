@@ -311,6 +311,7 @@ impl World {
             Input::Command(Command::Restore(binding)) => {
                 vec![binding.key.aor.shard(self.genesis.shards)]
             }
+            Input::Command(Command::Forget(key)) => vec![key.aor.shard(self.genesis.shards)],
             // A client's number is unlike any other shard's.
             Input::SendFailed { .. }
             | Input::Resolved { .. }

@@ -45,12 +45,15 @@ impl Proxy {
             self.watch_calls(fx, key, left.id);
         }
         let is_new = old.is_none();
+        let before = old.as_ref().and_then(Binding::flow);
+        let is_moved = before.is_none_or(|old| old.id != flow.id);
         fx.event(Event::Registered {
             key,
             aor: aor.to_string().into(),
             flow,
             expires,
             is_new,
+            is_moved,
         });
         key
     }
@@ -172,6 +175,24 @@ impl Proxy {
         // What is awake and was told that it is pushed may wait for the push all the same.
         if !is_awake || (has_token && refresh::is_last_call(left)) {
             self.notify(fx, key, Notice::Refresh, left);
+        }
+    }
+
+    /// An operator takes a device out.
+    pub(in crate::proto) fn forget(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        let Some(agent) = self.location.agent(key.aor) else {
+            return;
+        };
+        if agent.binding(key.binding).is_none() {
+            return;
+        }
+        let aor = agent.aor.to_string().into();
+        self.remove_binding(fx, key);
+        fx.event(Event::Unregistered { key, aor });
+        for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
+            self.with_context(fx, waiter.context, |proxy, fx, context| {
+                proxy.on_cannot_wake(fx, context, waiter.branch);
+            });
         }
     }
 

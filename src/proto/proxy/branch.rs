@@ -1,9 +1,13 @@
 //! The end of a branch: its timers, its wait and its transaction go with it.
 
 use crate::proto::effects::Effects;
+use crate::proto::event::Step;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::best_response::{Best, better};
-use crate::proto::proxy::response_context::{BranchState, Calling, ResponseContext, Target};
+use crate::proto::proxy::response_context::{
+    Branch, BranchState, Calling, ResponseContext, Target,
+};
+use crate::proto::proxy::waking::report_step;
 use crate::proto::push::wake::Waiter;
 use crate::proto::reject::Reject;
 
@@ -16,6 +20,13 @@ impl Proxy {
         index: u16,
         reject: Reject,
     ) {
+        if let Some(key) = context
+            .branches
+            .get(usize::from(index))
+            .and_then(Branch::device)
+        {
+            report_step(fx, context, key, Step::Failed(reject));
+        }
         context.best = Some(better(context.best.take(), Best::Local(reject)));
         self.finish_branch(fx, context, index);
     }

@@ -1,6 +1,5 @@
 //! CANCEL (RFC 3261 §9.2, §16.10): toward those that ring, and for those that are still asleep.
 
-use crate::proto::Flow;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::{calling, set_state};
@@ -13,6 +12,7 @@ use crate::proto::reject::Reject;
 use crate::proto::sip::{HeaderName, Message, Reply};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::transaction::ServerId;
+use crate::proto::{Event, Flow};
 
 /// The Reason of a CANCEL after somebody else answered (RFC 3326 §3.1).
 pub(super) const ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
@@ -54,6 +54,12 @@ impl Proxy {
             }
             context.phase = Phase::Closing;
             context.is_elsewhere = reasons.iter().any(|reason| is_elsewhere(reason));
+            if !context.is_in_dialog {
+                fx.event(Event::CallCancelled {
+                    call: context.number(),
+                    is_elsewhere: context.is_elsewhere,
+                });
+            }
             let best = Best::Local(Reject::Cancelled);
             context.best = Some(better(context.best.take(), best));
             let reasons: Vec<&[u8]> = reasons.iter().map(Vec::as_slice).collect();

@@ -7,11 +7,13 @@
 use bytes::Bytes;
 
 use crate::proto::effects::Effects;
+use crate::proto::event::{Asleep, Step};
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{
     BranchState, Hold, Leg, Phase, ResponseContext, Target,
 };
+use crate::proto::proxy::waking::report_step;
 use crate::proto::push::wake::Waiter;
 use crate::proto::reject::Reject;
 use crate::proto::sip::Message;
@@ -64,7 +66,7 @@ impl Proxy {
         let Some(binding) = self.location.binding(key) else {
             // A dialog's device may be about to register again.
             if context.is_in_dialog {
-                return self.wake(fx, context, index, key);
+                return self.wake(fx, context, index, key, Asleep::NoFlow);
             }
             return self.fail_branch(fx, context, index, Reject::NoDevice);
         };
@@ -80,7 +82,7 @@ impl Proxy {
         match binding.flow() {
             Some(flow) if context.may_be_kept() => {
                 if self.has_kept(key) {
-                    self.wake(fx, context, index, key);
+                    self.wake(fx, context, index, key, Asleep::NoFlow);
                     return self.deliver_next(fx, key);
                 }
                 self.send(fx, context, index, Leg::over(flow));
@@ -93,7 +95,7 @@ impl Proxy {
             }
             Some(flow) => self.probe(fx, context, index, key, flow),
             None if can_wake || context.is_in_dialog || context.may_be_kept() => {
-                self.wake(fx, context, index, key);
+                self.wake(fx, context, index, key, Asleep::NoFlow);
             }
             None => self.fail_branch(fx, context, index, Reject::NoDevice),
         }
@@ -126,6 +128,7 @@ impl Proxy {
         let timer = Timer::Context(context.id, ContextTimer::Probe(index));
         let timer = fx.arm(self.settings.wake.probe, timer);
         set_state(context, index, BranchState::Probing { timer });
+        report_step(fx, context, key, Step::Asked);
         if flow.transport.is_websocket() {
             fx.output(Output::Ping { flow: flow.id });
             return;
@@ -222,7 +225,7 @@ impl Proxy {
             return;
         };
         if let (BranchState::Probing { .. }, Some(key)) = (&branch.state, branch.device()) {
-            self.wake(fx, context, index, key);
+            self.wake(fx, context, index, key, Asleep::Silent);
         }
     }
 
@@ -253,7 +256,10 @@ impl Proxy {
         let timer = Timer::Context(id, ContextTimer::Wake(index));
         calling.wake = Some(fx.arm(left, timer));
         match context.hold {
-            Hold::Call => self.push_for(fx, context, index, key),
+            Hold::Call => {
+                report_step(fx, context, key, Step::Waits(Asleep::Unheard));
+                self.push_for(fx, context, index, key);
+            }
             Hold::Message | Hold::Notify(_) | Hold::Brief { .. } => {
                 self.wait_for(fx, context, index, key);
             }
@@ -364,13 +370,16 @@ impl Proxy {
             None => None,
         };
         match pending {
-            Some(timer) => set_state(context, index, BranchState::Waking { timer }),
+            Some(timer) => {
+                report_step(fx, context, key, Step::Waits(Asleep::Lost));
+                set_state(context, index, BranchState::Waking { timer });
+            }
             // The push beside it has had its time.
             None if is_pushed => {
                 let reject = self.not_woken(context, key);
                 self.fail_branch(fx, context, index, reject);
             }
-            None if can_wait => self.wake(fx, context, index, key),
+            None if can_wait => self.wake(fx, context, index, key, Asleep::Lost),
             None => self.fail_branch(fx, context, index, reject),
         }
     }

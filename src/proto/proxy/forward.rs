@@ -73,6 +73,7 @@ impl Proxy {
             (context.is_invite(), context.is_in_dialog, key, &leg.to)
         {
             fx.event(Event::CallForwarded {
+                call: context.number(),
                 call_id: context.call_id(),
                 key,
                 flow: *flow,

@@ -8,9 +8,11 @@
 use bytes::Bytes;
 
 use crate::proto::effects::Effects;
+use crate::proto::event::Step;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{BranchState, Cancelling, Late, Leg, ResponseContext};
+use crate::proto::proxy::waking::report_step;
 use crate::proto::sip::{Contact, Message};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::{BindingKey, Destination, Flow, Output};
@@ -63,6 +65,7 @@ impl Proxy {
         let reasons = std::mem::take(&mut late.reasons);
         let here = Destination::Flow(flow.id);
         let there = late.sent.take().filter(|(_, to)| *to == here);
+        report_step(fx, context, key, Step::CameLate);
         let last_call = self
             .location
             .binding(key)

@@ -237,6 +237,7 @@ impl Proxy {
             _ => self.proxy_request(fx, flow, &request, server, source, routes),
         };
         if let Err(reject) = outcome {
+            Self::report_refused(fx, &request, source, reject);
             self.refuse(fx, &flow, &request, server, reject);
         }
     }

@@ -2,13 +2,14 @@
 //! transport errors (§16.9), Timer C.
 
 use crate::proto::effects::Effects;
-use crate::proto::event::Drop;
+use crate::proto::event::{Drop, Step};
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::forward::length_edit;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Cancelling, Kind, Leg, Phase, ResponseContext, Target,
 };
+use crate::proto::proxy::waking::report_step;
 use crate::proto::proxy::{Proxy, cancel};
 use crate::proto::registration::relay::contact_without_push;
 use crate::proto::reject::Reject;
@@ -129,6 +130,9 @@ impl Proxy {
                 calling.timer_c = Some(fx.arm(timer_c, timer));
             }
         }
+        if status > 100 {
+            tell(fx, context, index, Step::Ringing(status));
+        }
         if status > 100 && context.phase == Phase::Open {
             self.pass_on(fx, context.server, status, response);
         }
@@ -157,6 +161,7 @@ impl Proxy {
         }
         self.absolve(fx, context, index);
         reached(context, index);
+        tell(fx, context, index, Step::Answered(status));
         let branch = context.branches.get(usize::from(index));
         let late = branch.filter(|branch| branch.is_late());
         let late = late.and_then(Branch::leg).cloned();
@@ -253,6 +258,7 @@ impl Proxy {
             self.tell_missed(fx, context, status);
             let after = fx.now.saturating_duration_since(context.started);
             fx.event(Event::CallAnswered {
+                call: context.number(),
                 call_id: context.call_id(),
                 status,
                 after,
@@ -456,6 +462,14 @@ impl Proxy {
             }
         }
         self.answered(fx, context, status);
+    }
+}
+
+/// Notes a step of a call on a branch to a device.
+fn tell(fx: &mut Effects<'_>, context: &ResponseContext, index: u16, step: Step) {
+    let branch = context.branches.get(usize::from(index));
+    if let Some(key) = branch.and_then(Branch::device) {
+        report_step(fx, context, key, step);
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::proto::event::CallNumber;
 use crate::proto::proxy::best_response::Best;
 use crate::proto::proxy::upstream::UpstreamHop;
 use crate::proto::registration::binding::{Binding, StoredBinding};
@@ -325,6 +326,11 @@ impl ResponseContext {
     /// Whether it may be kept for a device after its sender was told that it was taken.
     pub(super) const fn may_be_kept(&self) -> bool {
         matches!(self.hold, Hold::Message | Hold::Notify(_))
+    }
+
+    /// What events call it by.
+    pub(super) const fn number(&self) -> CallNumber {
+        CallNumber(self.id)
     }
 
     /// The request's Call-ID for logs.

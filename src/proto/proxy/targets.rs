@@ -1,5 +1,6 @@
 //! Determining the targets of a request (RFC 3261 §16.5): devices of an agent, or an upstream.
 
+use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use crate::proto::aor::{Aor, CONTACT_PARAM, parse_contact_param};
@@ -124,10 +125,34 @@ impl Proxy {
             })
             .count();
         fx.event(Event::CallReceived {
+            call: context.number(),
+            caller: caller_of(&context.request),
             call_id: context.call_id(),
             aor: agent.aor.to_string().into(),
             devices: context.branches.len(),
             asleep,
+        });
+    }
+
+    /// Tells of an upstream's call that goes to nobody.
+    pub(super) fn report_refused(
+        fx: &mut Effects<'_>,
+        request: &Message,
+        source: Source,
+        reject: Reject,
+    ) {
+        let is_call = request.method() == Some(Method::Invite)
+            && request.to().is_ok_and(|to| to.tag().is_none());
+        if !is_call || !matches!(source, Source::Upstream(_)) {
+            return;
+        }
+        let text = |bytes: &[u8]| -> Box<str> { String::from_utf8_lossy(bytes).into() };
+        let user = request.request_uri().and_then(|uri| Uri::parse(uri).ok());
+        fx.event(Event::CallRefused {
+            call_id: text(request.call_id().unwrap_or_default()),
+            user: text(user.and_then(|uri| uri.user).unwrap_or_default()),
+            caller: caller_of(request),
+            reject,
         });
     }
 
@@ -412,7 +437,7 @@ impl Proxy {
             return;
         };
         let mut message = self.write_ack(request, &flow, routes, &leg);
-        let bytes = message.as_ref().map_or(0, bytes::Bytes::len);
+        let bytes = message.as_ref().map_or(0, Bytes::len);
         if let Some(stream) = self.acks_by_stream(&leg, bytes) {
             message = self.write_ack(request, &flow, routes, &stream);
             leg = stream;
@@ -432,7 +457,7 @@ impl Proxy {
         flow: &Flow,
         routes: &Routes,
         leg: &Leg,
-    ) -> Option<bytes::Bytes> {
+    ) -> Option<Bytes> {
         let mut edit = Edit::new(request);
         for route in 0..routes.own {
             edit.remove_value(HeaderName::Route, route);
@@ -454,4 +479,12 @@ impl Proxy {
         edit.prepend(HeaderName::Via, self.via(leg, &branch, loop_hash(request))?);
         Some(edit.finish())
     }
+}
+
+/// The URI of a request's From.
+fn caller_of(request: &Message) -> Bytes {
+    let raw = request.raw();
+    request
+        .from()
+        .map_or_else(|_| Bytes::new(), |from| raw.slice_ref(from.uri))
 }

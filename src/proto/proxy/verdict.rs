@@ -44,6 +44,7 @@ impl Proxy {
             Ok(PushAccepted { provider_id }) => {
                 let after = fx.now.saturating_duration_since(sent.at);
                 fx.event(Event::PushAccepted {
+                    key: sent.key,
                     pns,
                     notice,
                     after,
@@ -56,6 +57,7 @@ impl Proxy {
             }
             Err(error) => {
                 fx.event(Event::PushFailed {
+                    key: sent.key,
                     pns,
                     notice,
                     error: error.clone(),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::proto::effects::Effects;
-use crate::proto::event::KeptOutcome;
+use crate::proto::event::{Asleep, KeptOutcome, Step};
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::best_response::{Best, better};
 use crate::proto::proxy::branch::{calling, set_state};
@@ -17,6 +17,7 @@ use crate::proto::proxy::{stamp, validate};
 use crate::proto::push::params::NoPush;
 use crate::proto::push::wake::{Pushed, Waiter};
 use crate::proto::push::{CallNotice, Notice};
+use crate::proto::registration::binding::Binding;
 use crate::proto::reject::Reject;
 use crate::proto::settings::HoldResponse;
 use crate::proto::sip::{Reply, unquote};
@@ -34,12 +35,14 @@ impl Proxy {
         context: &mut ResponseContext,
         index: u16,
         key: BindingKey,
+        why: Asleep,
     ) {
         let after = self.hold_left(fx.now, context);
         let timer = fx.arm(after, Timer::Context(context.id, ContextTimer::Wake(index)));
         set_state(context, index, BranchState::Waking { timer });
         match context.hold {
             Hold::Call => {
+                report_step(fx, context, key, Step::Waits(why));
                 self.push_for(fx, context, index, key);
                 self.hold_response(fx, context);
             }
@@ -76,14 +79,22 @@ impl Proxy {
             Pushed::Sent => {
                 let call_id = context.call_id();
                 let pns = params.pns;
-                fx.event(Event::WakeStarted { call_id, key, pns });
+                let call = context.number();
+                fx.event(Event::WakeStarted {
+                    call,
+                    call_id,
+                    key,
+                    pns,
+                });
             }
             Pushed::Limited { after } => {
                 self.report_no_push(fx, key, NoPush::RateLimited);
+                report_step(fx, context, key, Step::Limited(after));
                 self.wakes.retry(fx.now, key, after);
                 arm_retry(fx, context, index, after);
             }
-            Pushed::NoToken | Pushed::UnderWay => {}
+            Pushed::UnderWay => report_step(fx, context, key, Step::Joined),
+            Pushed::NoToken => {}
         }
     }
 
@@ -149,10 +160,13 @@ impl Proxy {
                     .map(|(_, after)| *after);
                 self.with_context(fx, waiter.context, |proxy, fx, context| {
                     if let Some(after) = after {
+                        let binding = proxy.location.binding(key);
                         fx.event(Event::Woken {
+                            call: context.number(),
                             call_id: context.call_id(),
                             key,
                             after,
+                            flow: binding.and_then(Binding::flow),
                         });
                     }
                     if !context.may_be_kept() {
@@ -271,6 +285,7 @@ impl Proxy {
             BranchState::Waking { .. } => {
                 let after = fx.now.saturating_duration_since(context.started);
                 fx.event(Event::WakeTimedOut {
+                    call: context.number(),
                     call_id: context.call_id(),
                     key,
                     after,
@@ -309,6 +324,7 @@ impl Proxy {
         } else {
             Reject::RegistrationRefused
         };
+        report_step(fx, context, key, Step::Failed(reject));
         context.best = Some(better(context.best.take(), Best::Local(reject)));
         let status = self.settings.wake.unreachable_status;
         let reason = format!("SIP;cause={status};text=\"{}\"", reject.label());
@@ -394,6 +410,19 @@ impl Proxy {
         let aor = agent.map_or_else(String::new, |agent| agent.aor.to_string());
         let aor = aor.into();
         fx.event(Event::NoPush { aor, reason });
+    }
+}
+
+/// Notes a step of a call; of other requests none is told.
+pub(super) fn report_step(
+    fx: &mut Effects<'_>,
+    context: &ResponseContext,
+    key: BindingKey,
+    step: Step,
+) {
+    if context.is_invite() && !context.is_in_dialog {
+        let call = context.number();
+        fx.event(Event::CallStep { call, key, step });
     }
 }
 

@@ -96,6 +96,11 @@ impl LocationService {
         self.agents.get(&id)
     }
 
+    /// All agents, in no order.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> + '_ {
+        self.agents.values()
+    }
+
     /// The agents of an upstream with that user, whatever their domain.
     pub fn agents_of_user<'l>(
         &'l self,

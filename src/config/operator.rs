@@ -1,0 +1,76 @@
+//! `[admin]`, `[calls]`: what an operator may ask, and how much is remembered for that.
+
+use std::net::SocketAddr;
+
+use super::mistake::Wrong;
+use super::read::Section;
+use super::tuning::secret;
+use super::{AdminConfig, CallsConfig, Secret, value};
+
+/// Reads `[admin]`.
+pub(super) fn admin(section: Section<'_>) -> Option<AdminConfig> {
+    let is_present = section.is_present();
+    let address =
+        is_present.then(|| section.required("address", "add address = \"127.0.0.1:8060\""));
+    let written = secret(&section, "token_file", "token");
+    let has_token = written.is_some();
+    let certificate = section.text("certificate");
+    let key = section.text("key");
+    let address = address
+        .flatten()
+        .and_then(|text| section.parsed(&text, |text| allowed(text, has_token)));
+    let token = written.and_then(|(place, token)| {
+        let token = token.trim().to_owned();
+        if token.len() >= 16 {
+            return Some(Secret::new(token));
+        }
+        let cure = "put at least 16 characters into it, for example from: openssl rand -hex 32";
+        section.wrong(
+            &place.place,
+            Wrong::new("the admin token is too short", cure),
+        );
+        None
+    });
+    let tls = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate.text.into(), key.text.into())),
+        (Some(one), None) | (None, Some(one)) => {
+            let wrong = Wrong::new(
+                "[admin] has only one of `certificate` and `key`",
+                "add the other",
+            );
+            section.wrong(&one.place, wrong);
+            None
+        }
+        (None, None) => None,
+    };
+    section.finish();
+    address.map(|address| AdminConfig {
+        address,
+        token,
+        tls,
+    })
+}
+
+/// Reads an address; one that other machines reach needs a token.
+fn allowed(text: &str, has_token: bool) -> Result<SocketAddr, Wrong> {
+    let address = value::socket_address(text)?;
+    if has_token || address.ip().is_loopback() {
+        return Ok(address);
+    }
+    let what =
+        format!("[admin] {address} can be reached from other machines, and there is no token");
+    let cure = "add token_file = \"certs/admin.token\", or take 127.0.0.1";
+    Err(Wrong::new(what, cure))
+}
+
+/// Reads `[calls]`.
+pub(super) fn calls(section: Section<'_>) -> CallsConfig {
+    let calls = CallsConfig {
+        calls: section.integer("keep", 1_000, 0..=1_000_000),
+        bytes: section.integer("bytes", 16_777_216, 65_536..=17_179_869_184),
+        notes: section.integer("device_notes", 16_384, 0..=10_000_000),
+        file: section.text("file").map(|text| text.text.into()),
+    };
+    section.finish();
+    calls
+}
