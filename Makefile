@@ -70,6 +70,22 @@ test-faults: ## Kill, drain, reload and starve Rouse as a process, between stand
 	@.ci/need rust sipp=sip-tester faketime=faketime
 	@cargo test --locked --test faults -- --include-ignored --test-threads=4 $(ARGS)
 
+SCHEMATHESIS := $(CARGO_TARGET_DIR)/schemathesis
+
+.PHONY: test-api
+test-api: build $(SCHEMATHESIS) ## Ask a running gateway's API all that its description allows (EXAMPLES=40)
+	$(call say,schemathesis: docs/openapi.json against rouse serve)
+	@tests/admin/schemathesis.sh $(ROUSE) $(SCHEMATHESIS)/bin/schemathesis
+
+# The versions of requirements.txt, from whatever index pip is set to.
+$(SCHEMATHESIS): tests/admin/requirements.txt
+	$(call say,schemathesis: pip install)
+	@.ci/need python3=python3
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || .ci/need ensurepip=python3-venv
+	@python3 -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 .PHONY: test-peers
 test-peers: tests/peers/sipjs/node_modules ## Install Linphone, baresip and SIP.js, and have them called through Rouse by real Asterisks
 	$(call say,telephones that others wrote: Linphone - baresip - SIP.js)

@@ -11,6 +11,9 @@ const LEAST_PITCH: usize = 14;
 /// Wider arrows are no easier to read.
 const MOST_PITCH: usize = 34;
 
+/// The width of a ladder where nobody says how wide the terminal is.
+const WIDTH: usize = 100;
+
 /// How a ladder is drawn.
 #[derive(Clone, Debug)]
 pub(super) struct Ladder<'l> {
@@ -166,6 +169,14 @@ const fn escape(tone: Tone) -> &'static str {
         Tone::Loud => "\x1b[0;1;33m",
         Tone::Plain => "\x1b[0m",
     }
+}
+
+/// How wide the terminal is.
+pub(super) fn terminal_width() -> usize {
+    let columns = std::env::var("COLUMNS").ok();
+    let said = columns.and_then(|columns| columns.parse().ok());
+    let asked = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    said.or_else(asked).unwrap_or(WIDTH)
 }
 
 fn tone(what: &str) -> Tone {

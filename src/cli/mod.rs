@@ -13,7 +13,9 @@ mod check;
 pub mod demo;
 mod holder;
 mod ladder;
+mod operator;
 mod output;
+mod pages;
 mod reach;
 mod serve;
 
@@ -38,6 +40,20 @@ enum Command {
     Certs(certs::CertsArgs),
     /// Play a call to a sleeping phone, with stand-ins for Asterisk, the push service and the phone.
     Demo(demo::DemoArgs),
+    /// Show the last calls of a running gateway, or tell one step by step: why it rang, or did not.
+    Calls(operator::CallsArgs),
+    /// Show the registered devices of a running gateway.
+    Devices(operator::DevicesArgs),
+    /// Push an agent's devices for a test.
+    Push(operator::PushArgs),
+    /// Follow what happens in a running gateway.
+    Trace(operator::TraceArgs),
+    /// Show a running gateway at a glance, again every second.
+    Top(operator::TopArgs),
+    /// Print a script that completes the command line in a shell.
+    Completions(pages::CompletionsArgs),
+    /// Write the manual pages.
+    Man(pages::ManArgs),
 }
 
 /// Which configuration file.
@@ -95,6 +111,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
         Command::Demo(arguments) => play(arguments),
+        Command::Calls(arguments) => operator::calls(&arguments),
+        Command::Devices(arguments) => operator::devices(&arguments),
+        Command::Push(arguments) => operator::push(&arguments),
+        Command::Trace(arguments) => operator::trace(&arguments),
+        Command::Top(arguments) => operator::top(&arguments),
+        Command::Completions(arguments) => pages::completions(&arguments),
+        Command::Man(arguments) => pages::man(&arguments),
     };
     exit.into()
 }

@@ -95,6 +95,7 @@ impl Process {
                     Some(name) => return Ok(name),
                     None => self.reload(&control).await,
                 },
+                () = control.reload_wished() => self.reload(&control).await,
                 () = running.shard_ended() => return Err(ServeError::ShardEnded.into()),
                 () = self.supervisor.beat() => {
                     if control.is_alive() {

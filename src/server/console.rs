@@ -295,6 +295,10 @@ impl Operator for Console {
         Box::pin(self.test(agent))
     }
 
+    fn reload(&self) {
+        self.control.wish_reload();
+    }
+
     fn drain(&self) -> Later<'_, ()> {
         Box::pin(async {
             self.is_draining.store(true, Ordering::Relaxed);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::config::{self, Config};
 use crate::io::clock::Clock;
@@ -24,6 +25,8 @@ pub struct Control {
     world: Arc<World>,
     /// What it runs by.
     config: Arc<Mutex<Config>>,
+    /// An operator has asked for the configuration to be read again.
+    wish: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Control {
@@ -35,7 +38,22 @@ impl std::fmt::Debug for Control {
 impl Control {
     pub(super) fn new(world: Arc<World>, config: Config) -> Self {
         let config = Arc::new(Mutex::new(config));
-        Self { world, config }
+        let wish = Arc::default();
+        Self {
+            world,
+            config,
+            wish,
+        }
+    }
+
+    /// Asks whoever has the configuration's file to read it again.
+    pub(super) fn wish_reload(&self) {
+        self.wish.notify_one();
+    }
+
+    /// Waits until an operator asks for the configuration to be read again.
+    pub async fn reload_wished(&self) {
+        self.wish.notified().await;
     }
 
     /// What the gateway runs by.

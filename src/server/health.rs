@@ -67,7 +67,8 @@ impl Health {
     /// Whether the upstreams' nodes have addresses.
     pub(super) fn upstreams(&self, nodes: &[Node]) -> Check {
         let known = self.nodes.lock();
-        let is_lost = |node: &&Node| known.get(&node.index).is_none_or(|hops| *hops == 0);
+        // One that is an address was never asked for.
+        let is_lost = |node: &&Node| known.get(&node.index) == Some(&0);
         let lost: Vec<u16> = nodes
             .iter()
             .filter(is_lost)

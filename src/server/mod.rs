@@ -45,6 +45,7 @@ mod census;
 mod console;
 mod control;
 mod health;
+mod journal;
 mod shard;
 mod summary;
 mod traffic;
@@ -177,6 +178,12 @@ impl Running {
         &self.addresses
     }
 
+    /// Returns how many follow the operator's event stream.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        self.world.live.receiver_count()
+    }
+
     /// Returns where the operator's API listens.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
@@ -283,6 +290,7 @@ impl Parts {
             recorders,
             live: broadcast::Sender::new(LIVE_QUEUE),
             asks,
+            journal: self.config.calls.file.clone().map(journal::start),
         });
         let (stop, stopped) = watch::channel(false);
         let mut shards = JoinSet::new();

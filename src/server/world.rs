@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::io::admin::view::Live;
+use crate::io::admin::view::{CallStory, Live};
 use crate::io::pns::{PushService, Withdrawal};
 use crate::io::resolver::Resolver;
 use crate::io::store::Store;
@@ -52,6 +52,8 @@ pub(super) struct World {
     /// To each shard: what an operator asks.
     pub(super) asks: Vec<mpsc::Sender<Ask>>,
     pub(super) health: Health,
+    /// To the file of calls that are over, if there is one.
+    pub(super) journal: Option<mpsc::Sender<CallStory>>,
 }
 
 /// What is known and asked of a node.
@@ -90,6 +92,12 @@ impl World {
         for live in recorder.take_live() {
             // dropped: whoever followed has just gone.
             self.live.send(Arc::new(live)).ok();
+        }
+        if let Some(journal) = &self.journal
+            && let Some(story) = recorder.take_ended()
+            && journal.try_send(story).is_err()
+        {
+            self.metrics.dropped.of(["call-file"]).inc();
         }
     }
 

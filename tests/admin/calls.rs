@@ -146,3 +146,26 @@ async fn calls_of_all_shards_are_listed_in_order() {
     assert_eq!(second["calls"].as_array().map(Vec::len), Some(1));
     assert_eq!(second["next"], serde_json::Value::Null);
 }
+
+#[tokio::test]
+async fn calls_that_are_over_are_added_to_a_file() {
+    let more = "[calls]\nfile = \"@DIR@/calls.jsonl\"";
+    let rig = Rig::with("token_file = \"@DIR@/token\"", more, 1).await;
+    rig.sleeper("1001", 1).await;
+    for _ in 0..2 {
+        let mut call = rig.asterisk.call("1001", "2000").await.expect("an INVITE");
+        call.cancel(&[]).await.expect("a CANCEL");
+        call.wait_final().await.expect("487");
+    }
+    let path = rig.folder().join("calls.jsonl");
+    let lines = rig
+        .wait_for(|| {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            (lines.len() == 2).then_some(lines)
+        })
+        .await;
+    let story: serde_json::Value = serde_json::from_str(&lines[1]).expect("JSON");
+    assert_eq!(story["outcome"], "cancelled");
+    assert_eq!(story["steps"][0]["kind"], "received");
+}

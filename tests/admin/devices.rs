@@ -100,9 +100,9 @@ async fn a_test_push_tells_what_the_push_service_says() {
     assert_eq!(report["pushes"][0]["verdict"], "accepted", "{report}");
     assert_eq!(rig.apns.accepted().len(), 1);
     rig.apns
-        .always(None, Some(Act::refuse(400, "BadDeviceToken").into()));
+        .always(None, Some(Act::refuse(410, "Unregistered").into()));
     let report = rig.post("/api/push/1001@pbx.example.com").await.json();
-    assert_eq!(report["pushes"][0]["verdict"], "wrong-token", "{report}");
+    assert_eq!(report["pushes"][0]["verdict"], "unregistered", "{report}");
     assert_eq!(rig.post("/api/push/1002").await.status, 404);
 }
 

@@ -15,6 +15,7 @@
 
 mod access;
 mod calls;
+mod commands;
 mod description;
 mod devices;
 mod rig;

@@ -1,6 +1,7 @@
 //! A gateway with its API between stand-ins, and a client that speaks HTTP by hand.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rouse::config::{self, Host, Source};
@@ -23,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everybody.
 pub(crate) struct Rig {
-    _gateway: Running,
+    gateway: Running,
     pub(crate) asterisk: Asterisk,
     pub(crate) apns: ApnsStandin,
     pub(crate) api: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
     sip: SocketAddr,
 }
 
@@ -108,13 +109,26 @@ address = "127.0.0.1:0"
         let api = gateway.admin_address().expect("an API");
         let sip = gateway.addresses()[1];
         Self {
-            _gateway: gateway,
+            gateway,
             asterisk,
             apns,
             api,
-            _folder: folder,
+            folder,
             sip,
         }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.folder().join("token")
+    }
+
+    /// How many follow the events.
+    pub(crate) fn followers(&self) -> usize {
+        self.gateway.followers()
     }
 
     /// A phone that has just been started, by its number.
@@ -196,6 +210,21 @@ address = "127.0.0.1:0"
             Ok(answer) => answer,
             Err(_) => panic!("{path} is never so: {:?}", self.get(path).await),
         }
+    }
+
+    /// Looks until there is something.
+    pub(crate) async fn wait_for<T>(&self, look: impl Fn() -> Option<T>) -> T {
+        let looking = async {
+            loop {
+                if let Some(found) = look() {
+                    return found;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking)
+            .await
+            .expect("in time")
     }
 
     /// Follows the events; returns once they flow.

@@ -276,7 +276,11 @@ fn every_key_reaches_the_config() {
         (two.domain.as_ref(), two.user_agent.as_deref()),
         (None, Some("Zoiper"))
     );
-    assert!(config.admin.is_some());
+    let admin = config.admin.expect("[admin]");
+    assert!(admin.token.is_some() && admin.tls.is_some());
+    let calls = &config.calls;
+    assert_eq!((calls.calls, calls.bytes, calls.notes), (5, 100_000, 7));
+    assert!(calls.file.is_some());
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
 }
 

@@ -9,14 +9,16 @@
 )]
 
 use std::io::IsTerminal as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ladder::Ladder;
+use super::ladder::{Ladder, terminal_width};
 use super::output;
 use crate::standin::timeline::{Timeline, TimelineEvent};
 
+mod invented;
 mod stage;
 mod story;
 
@@ -24,11 +26,9 @@ use stage::Stage;
 
 /// However badly it goes, the demo is over by then.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// The width of a ladder where nobody says how wide the terminal is.
-const WIDTH: usize = 100;
 
 /// Plays a call to a sleeping phone with stand-ins for Asterisk, the push service and the phone.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub struct DemoArgs {
     /// Wake the phone through FCM instead of APNs.
     #[arg(long)]
@@ -42,9 +42,34 @@ pub struct DemoArgs {
     /// Print the timeline as JSON instead of a ladder.
     #[arg(long)]
     pub json: bool,
+    /// Leave a gateway running with invented traffic, to look at, until Ctrl-C.
+    #[arg(long, conflicts_with_all = ["fcm", "tls", "udp", "json"])]
+    pub serve: bool,
+    /// Where its operators are served.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "serve",
+        default_value = "127.0.0.1:8060"
+    )]
+    pub admin: SocketAddr,
     /// Say on standard error what the gateway logs.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+impl Default for DemoArgs {
+    fn default() -> Self {
+        Self {
+            fcm: false,
+            tls: false,
+            udp: false,
+            json: false,
+            serve: false,
+            admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 8060)),
+            verbose: false,
+        }
+    }
 }
 
 /// What the demo found out.
@@ -71,6 +96,10 @@ pub struct Report {
 pub async fn run(args: DemoArgs) -> anyhow::Result<bool> {
     if args.verbose {
         log_to_stderr();
+    }
+    if args.serve {
+        invented::serve(args.admin).await?;
+        return Ok(true);
     }
     let report = perform(args).await;
     if args.json {
@@ -135,13 +164,6 @@ fn print_ladder(args: DemoArgs, report: &Report) {
             "answered {answered} ms after the INVITE; phone woken in {wake} ms"
         ));
     }
-}
-
-fn terminal_width() -> usize {
-    let columns = std::env::var("COLUMNS").ok();
-    let said = columns.and_then(|columns| columns.parse().ok());
-    let asked = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-    said.or_else(asked).unwrap_or(WIDTH)
 }
 
 fn log_to_stderr() {

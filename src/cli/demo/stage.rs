@@ -20,16 +20,16 @@ use crate::standin::push::AcceptedPush;
 use crate::standin::timeline::Timeline;
 
 pub(super) const AGENT: &str = "1001";
-const PASSWORD: &str = "correct horse";
-const DOMAIN: &str = "pbx.example.com";
-const SERVER_NAME: &str = "localhost";
+pub(super) const PASSWORD: &str = "correct horse";
+pub(super) const DOMAIN: &str = "pbx.example.com";
+pub(super) const SERVER_NAME: &str = "localhost";
 const TOKEN: &str = "4f1ce5a7d09b3e8266aa51c0937fd2be4f1ce5a7d09b3e8266aa51c0937fd2be";
 const FCM_TOKEN: &str = "dQw4w9WgXcQ:APA91bHPRgkF3JUikC4ENAHEeMrd41Zxv3hVZjC9KtT8OvPVGJ";
 
 /// The gateway trusts Asterisk by its address: on loopback each party has one of its own.
-const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
-const ASTERISK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
+pub(super) const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+pub(super) const ASTERISK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+pub(super) const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 
 /// Everybody but the phone, which comes and goes.
 pub(super) struct Stage {
@@ -175,7 +175,7 @@ const fn transport(args: DemoArgs) -> Transport {
 }
 
 /// Writes a certificate that is its own root, and returns it.
-fn write_certificate(folder: &Path) -> anyhow::Result<String> {
+pub(super) fn write_certificate(folder: &Path) -> anyhow::Result<String> {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])?;
     fs::write(folder.join("server.pem"), cert.pem())?;
@@ -183,7 +183,8 @@ fn write_certificate(folder: &Path) -> anyhow::Result<String> {
     Ok(cert.pem())
 }
 
-fn read_config(
+/// The configuration of a gateway on the stage.
+pub(super) fn read_config(
     folder: &Path,
     transport: Transport,
     asterisk: SocketAddr,
@@ -229,10 +230,15 @@ fresh = "0ms"
 }
 
 /// A folder of our own below the system's temporary one; it goes when this is dropped.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> io::Result<Self> {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn new() -> io::Result<Self> {
         let name = format!(
             "rouse-demo-{}-{:08x}",
             std::process::id(),

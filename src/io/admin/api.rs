@@ -46,7 +46,7 @@ type Gateway = State<Arc<dyn Operator>>;
         license(name = "MIT")
     ),
     paths(
-        calls, call, devices, device, remove_device, push, drain, summary, follow, version, live,
+        calls, call, devices, device, remove_device, push, drain, reload, summary, follow, version, live,
         ready, metrics
     ),
     components(schemas(Live)),
@@ -86,6 +86,7 @@ pub(super) fn router(operator: Arc<dyn Operator>, token: Option<Token>) -> Route
         .route("/api/devices/{id}", get(device).delete(remove_device))
         .route("/api/push/{agent}", post(push))
         .route("/api/drain", post(drain))
+        .route("/api/reload", post(reload))
         .route("/api/summary", get(summary))
         .route("/api/events", get(follow))
         .route("/api/version", get(version))
@@ -251,6 +252,20 @@ async fn push(
 )]
 async fn drain(State(gateway): Gateway) -> StatusCode {
     gateway.drain().await;
+    StatusCode::ACCEPTED
+}
+
+/// Has the configuration read again, as SIGHUP does: the log says what came of it.
+#[utoipa::path(
+    post, path = "/api/reload", tag = "gateway",
+    responses(
+        (status = 202, description = "it will be read"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn reload(State(gateway): Gateway) -> StatusCode {
+    gateway.reload();
     StatusCode::ACCEPTED
 }
 

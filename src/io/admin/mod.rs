@@ -3,10 +3,11 @@
 //!
 //! `api` has the routes, `view` the shapes of what they say, `operator` what is asked of the
 //! gateway, `guard` who may ask and how often, `problem` what is said when it goes wrong, `server`
-//! the listener, `page` the files of the page. Invariants: without a token only a loopback address
+//! the listener, `client` the other end for the command line, `page` the files of the page. Invariants: without a token only a loopback address
 //! is listened on; every connection, body, stream and wait has a bound.
 
 mod api;
+mod client;
 mod events;
 mod guard;
 mod operator;
@@ -16,5 +17,6 @@ mod server;
 pub mod view;
 
 pub use api::openapi;
+pub use client::{Client, ClientError, Events};
 pub use operator::{Later, Operator};
 pub use server::{Admin, AdminError, Settings, Token};

@@ -36,6 +36,9 @@ pub trait Operator: Send + Sync + 'static {
     /// Pushes an agent's devices for a test; `None` if there is no such agent.
     fn push<'a>(&'a self, agent: &'a str) -> Later<'a, Option<PushReport>>;
 
+    /// Has the configuration read again.
+    fn reload(&self);
+
     /// Refuses new calls from now on.
     fn drain(&self) -> Later<'_, ()>;
 

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Asks a running gateway all that its API's description allows, and much that it forbids.
+# usage: tests/admin/schemathesis.sh ROUSE SCHEMATHESIS
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+rouse=$1 schemathesis=$2
+folder=$(mktemp -d)
+gateway=
+trap '[ -z "$gateway" ] || kill "$gateway" 2>/dev/null; rm -rf "$folder"' EXIT
+
+token=0123456789abcdef0123456789abcdef
+echo "$token" >"$folder/token"
+cat >"$folder/rouse.toml" <<END
+workers = 2
+[[listen]]
+transport = "udp"
+address = "127.0.0.1:0"
+[[upstream]]
+name = "pbx"
+domains = ["*"]
+nodes = ["sip:127.0.0.1:9;transport=udp"]
+[store]
+path = "$folder/store"
+[admin]
+address = "127.0.0.1:0"
+token_file = "$folder/token"
+END
+"$rouse" serve --config "$folder/rouse.toml" >"$folder/out" 2>"$folder/log" &
+gateway=$!
+for _ in $(seq 200); do
+    address=$(sed -n 's/^operators are served on //p' "$folder/out")
+    [ -z "$address" ] || break
+    kill -0 "$gateway" || { cat "$folder/log"; exit 1; }
+    sleep 0.05
+done
+
+# Events never end: tests/admin/calls.rs has them.
+"$schemathesis" run docs/openapi.json --url "http://$address" \
+    --header "Authorization: Bearer $token" --exclude-path /api/events \
+    --max-examples "${EXAMPLES:-40}" --seed 1 --workers 1 --no-color --max-response-time 5
+
+kill -0 "$gateway" || { echo "the gateway has ended"; cat "$folder/log"; exit 1; }
