@@ -86,6 +86,7 @@ async fn every_answer_says_how_it_may_be_used() {
     assert_eq!(rig.post("/api/calls").await.status, 405);
     assert_eq!(rig.get("/api/calls?limit=0").await.status, 400);
     assert_eq!(rig.get("/api/calls?colour=red").await.status, 400);
+    assert_eq!(rig.get("/api/devices?after=").await.status, 400);
 }
 
 #[test]

@@ -168,6 +168,9 @@ async fn devices(
     let Query(mut query) = query.map_err(bad_query)?;
     let limit = limit(query.limit)?;
     query.limit = u16::try_from(limit).ok();
+    if query.after.as_deref().is_some_and(|id| !is_device(id)) {
+        return Err(Refusal::Bad("`after` is no device's name".into()));
+    }
     Ok(Json(gateway.devices(query).await))
 }
 
@@ -428,6 +431,13 @@ fn limit(asked: Option<u16>) -> Result<usize, Refusal> {
         return Ok(usize::from(limit));
     }
     Err(Refusal::Bad(format!("`limit` is from 1 to {LARGEST_PAGE}")))
+}
+
+/// Whether it can be a device's name.
+fn is_device(id: &str) -> bool {
+    let is_number = |part: &str| part.len() == 16 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    id.split_once('-')
+        .is_some_and(|(agent, device)| is_number(agent) && is_number(device))
 }
 
 /// Reads a call's name.

@@ -119,19 +119,34 @@ impl Call {
                 .is_none_or(|number| self.caller.contains(number) || self.agent.contains(number))
     }
 
+    /// The steps up to its final answer: what comes late changes nothing any more.
+    fn course(&self) -> &[Kept] {
+        let end = self
+            .steps
+            .iter()
+            .position(|step| matches!(step.what, What::Ended(_)));
+        end.and_then(|end| self.steps.get(..end))
+            .unwrap_or(&self.steps)
+    }
+
+    fn refusal(&self) -> Option<Reject> {
+        self.steps.iter().take(2).find_map(|step| {
+            let What::Refused(reject) = step.what else {
+                return None;
+            };
+            Some(reject)
+        })
+    }
+
     /// What became of it.
     pub(super) fn outcome(&self) -> Outcome {
-        if let Some(Kept {
-            what: What::Refused(_),
-            ..
-        }) = self.steps.first()
-        {
+        if self.refusal().is_some() {
             return Outcome::Refused;
         }
         let Some((status, _)) = self.end else {
             return Outcome::UnderWay;
         };
-        let any = |is: fn(&What) -> bool| self.steps.iter().any(|step| is(&step.what));
+        let any = |is: fn(&What) -> bool| self.course().iter().any(|step| is(&step.what));
         if (200..300).contains(&status) {
             Outcome::Answered
         } else if any(|what| matches!(what, What::Cancelled(true))) {
@@ -207,13 +222,7 @@ impl Call {
             Outcome::Declined => self.declined(),
             Outcome::Unanswered => format!("nobody answered within {}", self.lasted()),
             Outcome::Unreachable => self.unreachable(),
-            Outcome::Refused => match self.steps.first() {
-                Some(Kept {
-                    what: What::Refused(reject),
-                    ..
-                }) => refusal(*reject),
-                Some(_) | None => "refused".to_owned(),
-            },
+            Outcome::Refused => self.refusal().map_or_else(String::new, refusal),
         }
     }
 
@@ -242,7 +251,7 @@ impl Call {
     }
 
     fn declined(&self) -> String {
-        let last = self.steps.iter().rev().find_map(|step| {
+        let last = self.course().iter().rev().find_map(|step| {
             let What::Answered(status @ 300..) = step.what else {
                 return None;
             };
@@ -261,7 +270,7 @@ impl Call {
         let mut reasons: Vec<String> = Vec::new();
         for (at, key) in self.devices.iter().enumerate() {
             let own = |step: &&Kept| step.device.map(usize::from) == Some(at);
-            let steps: SmallVec<[&Kept; 16]> = self.steps.iter().filter(own).collect();
+            let steps: SmallVec<[&Kept; 16]> = self.course().iter().filter(own).collect();
             reasons.extend(why_not(&named(*key), &steps));
         }
         if reasons.is_empty() {
@@ -284,7 +293,7 @@ impl Call {
     }
 
     fn meanwhile(&self) -> &'static str {
-        let any = |is: fn(&What) -> bool| self.steps.iter().any(|step| is(&step.what));
+        let any = |is: fn(&What) -> bool| self.course().iter().any(|step| is(&step.what));
         if any(|what| matches!(what, What::Ringing(_))) {
             "while a device rang"
         } else if any(|what| matches!(what, What::Forwarded)) {

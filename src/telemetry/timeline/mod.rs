@@ -174,7 +174,7 @@ impl Recorder {
                 asleep,
             } => {
                 let counts = (count(*devices), count(*asleep));
-                self.begin(now, *call, (call_id, aor, caller), counts, What::Received);
+                self.begin(now, *call, (call_id, aor, caller), counts);
             }
             Event::CallRefused {
                 call_id,
@@ -276,7 +276,6 @@ impl Recorder {
         number: CallNumber,
         (call_id, agent, caller): (&str, &str, &[u8]),
         (devices, asleep): (u32, u32),
-        what: What,
     ) {
         let mut call = self.room(now);
         call.clear();
@@ -286,7 +285,7 @@ impl Recorder {
         call.id = self.next_id(call.began_ms);
         (call.count, call.asleep) = (devices, asleep);
         call.name(call_id, agent, caller);
-        call.step(now, None, what);
+        call.step(now, None, What::Received);
         self.bytes += call.bytes();
         self.calls.push_back(call);
         let at = self.gone + self.calls.len() as u64 - 1;
@@ -323,10 +322,11 @@ impl Recorder {
     ) {
         // No context has this number.
         let number = CallNumber(u64::MAX);
-        self.begin(now, number, names, (0, 0), What::Refused(reject));
+        self.begin(now, number, names, (0, 0));
         if let Some(call) = self.calls.back_mut() {
             call.end = Some((reject.status().0, 0));
         }
+        self.step(now, number, None, What::Refused(reject));
         self.ended = self.by_number.remove(&number);
     }
 

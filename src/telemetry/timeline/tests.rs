@@ -225,6 +225,11 @@ fn a_call_that_reached_nobody_says_why() {
     let why = "device 00000001 was pushed, the push service took the push, \
                but the app did not register within 25.0 s";
     assert_eq!(silent.summary, why);
+    // The device comes late, and is told that the call is over.
+    for step in [Step::CameLate, Step::Ringing(180), Step::Answered(487)] {
+        desk.step(10, 2, step);
+    }
+    assert_eq!(desk.last().call, silent);
 }
 
 #[test]
