@@ -137,14 +137,14 @@ bench-build:
 	@cargo build --locked --release --manifest-path bench/load/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/load
 
 .PHONY: bench
-bench: bench-build ## Compare with Kamailio, all of it: three measured rounds after two (ARGS="--only call_udp")
+bench: bench-build ## Compare with Kamailio, three measured rounds after two, into bench/README.md (ARGS="--only call_udp")
 	$(call say,each work on both servers in turn: keep the machine quiet)
-	@$(COMPARE) --out $(OUT) $(ARGS)
+	@$(COMPARE) --rounds 3 --warm 2 --heavy 2 --out $(OUT) --table bench/README.md $(ARGS)
 
 .PHONY: bench-quick
 bench-quick: bench-build ## The same in a quarter of an hour (OUT=file.json)
 	$(call say,each work on both servers in turn: keep the machine quiet)
-	@$(COMPARE) --quick --rounds 2 --warm 1 --out $(OUT) $(ARGS)
+	@$(COMPARE) --quick --rounds 2 --warm 0 --heavy 1 --out $(OUT) $(ARGS)
 
 .PHONY: doc
 doc: ## Build the documentation: private items too, so links to them are right

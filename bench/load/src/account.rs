@@ -74,6 +74,20 @@ pub fn machine() -> serde_json::Value {
     })
 }
 
+/// The commit that is checked out, and whether something has changed since.
+pub fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output();
+        let output = output.ok().filter(|output| output.status.success());
+        output.map_or_else(String::new, |output| {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        })
+    };
+    let id = git(&["rev-parse", "--short", "HEAD"]);
+    let is_changed = !git(&["status", "--porcelain", "--untracked-files=no"]).is_empty();
+    if is_changed { id + " and changes" } else { id }
+}
+
 fn tasks(pid: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();

@@ -96,6 +96,8 @@ struct Call {
     started: Instant,
     pushed: Option<Instant>,
     stage: Stage,
+    /// Whether its phone has got its INVITE.
+    has_arrived: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -216,6 +218,32 @@ impl Load {
         self.net.send(phone.peer, &self.out);
     }
 
+    /// The rows of Kamailio's table of bindings, as its own REGISTERs would have made them.
+    pub fn write_rows(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        // Times are days of the Julian calendar.
+        writeln!(out, "PRAGMA synchronous=OFF; BEGIN;")?;
+        for (user, phone) in self.phones.iter().enumerate() {
+            let register = Register {
+                user,
+                call: "",
+                cseq: 1,
+                transport: phone.wire.name(),
+                from: phone.address,
+                push: &message::push_parameters(user, false),
+            };
+            let (uri, instance) = register.contact();
+            writeln!(
+                out,
+                "INSERT INTO location (ruid, username, contact, expires, last_modified, q, callid, \
+                 user_agent, socket, methods, instance, connection_id) VALUES \
+                 ('uloc-bench-{user:x}', 'u{user:07}', '{uri}', 2470000.5, 2461367.0, -1, '{user}-r1@127.0.0.1', \
+                 'ExamplePhone/4.2.1 (measurement on loopback)', 'udp:{}', 5951, '{instance}', -1);",
+                self.server.plain
+            )?;
+        }
+        writeln!(out, "COMMIT;")
+    }
+
     /// Calls agents at a rate, for so long.
     pub fn call(
         &mut self,
@@ -250,6 +278,7 @@ impl Load {
             started: Instant::now(),
             pushed: None,
             stage: Stage::Called,
+            has_arrived: false,
         });
         let by_address = format!("sip:u{user:07}@{}", message::DOMAIN);
         let uri = if self.server.is_relay {
@@ -301,7 +330,7 @@ impl Load {
         let own = crate::account::own_cpu();
         let total = users.len() as u64;
         let mut pushed = 0;
-        let end = started + Duration::from_secs_f64(total as f64 / rate) + DRAIN * 4;
+        let end = started + Duration::from_secs_f64(total as f64 / rate) + DRAIN * 10;
         while Instant::now() < end && pushed < total {
             let due = (started.elapsed().as_secs_f64() * rate) as u64;
             for _ in self.tally.sent..due.min(total) {
@@ -505,6 +534,12 @@ impl Load {
         let Some(number) = message::number(message) else {
             return;
         };
+        if let Some(call) = self.calls.get_mut(number)
+            && std::mem::replace(&mut call.has_arrived, true)
+        {
+            self.tally.repeated += 1;
+            return;
+        }
         let pending = self.registers.get(number);
         if let Some(granted) = pending.and_then(|pending| pending.granted) {
             self.tally.to_invite.push(micros(granted.elapsed()));
@@ -544,7 +579,10 @@ impl Load {
         };
         let Some(sent) = pending.sent else { return };
         // A wake's REGISTER is no unit of its own.
-        if pending.cseq == 1 {
+        if pending.cseq > 1 {
+            let granted = pending.granted.map(|granted| micros(granted.elapsed()));
+            self.tally.to_grant.extend(granted);
+        } else {
             pending.sent = None;
             self.tally.done += 1;
             self.tally.answer.push(micros(sent.elapsed()));

@@ -12,20 +12,22 @@ mod tally;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use scenario::{ALL, Scenario, Size};
+use scenario::{ALL, Effort, Scenario, Size};
 use server::{Kind, Places};
 use table::Results;
 
 const USAGE: &str =
     "load --rouse PROGRAM --kamailio FILE.cfg [--only NAME,NAME] [--server rouse|kamailio]
-     [--rounds N] [--warm N] [--quick] [--out FILE.json] [--table FILE.md]
+     [--rounds N] [--warm N] [--heavy N] [--quick] [--out FILE.json] [--table FILE.md]
 
 Runs each scenario on both servers in turn (A B A B ...), and prints the medians of the rounds that
-are no warm-up, and their ratio. A ratio below 1 is in Rouse's favour.";
+are no warm-up, and their ratio. A ratio below 1 is in Rouse's favour. What takes long is done --heavy
+times, without warm-up. --table writes between the lines `<!-- table -->` and `<!-- end -->`.";
 
 struct Options {
     places: Places,
@@ -33,6 +35,7 @@ struct Options {
     servers: Vec<Kind>,
     rounds: usize,
     warm: usize,
+    heavy: usize,
     size: Size,
     out: Option<PathBuf>,
     table: Option<PathBuf>,
@@ -43,15 +46,45 @@ fn main() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     fs::create_dir_all(&options.places.work)?;
+    for (what, file) in [
+        ("the gateway", &options.places.rouse),
+        ("Kamailio's configuration", &options.places.kamailio),
+    ] {
+        if !file.exists() {
+            bail!("{what} is not there: {}", file.display());
+        }
+    }
+    if options.servers.contains(&Kind::Kamailio) {
+        for program in ["kamailio", "sqlite3"] {
+            let found = std::process::Command::new(program)
+                .arg("--version")
+                .output();
+            found.with_context(|| format!("{program} is missing; `make bench` installs it"))?;
+        }
+    }
     eprintln!("files and logs: {}", options.places.work.display());
     server::certificate(&options.places.work)?;
     let mut results = Results::default();
+    let begun = Instant::now();
     for scenario in chosen(&options)? {
-        for round in 0..options.rounds + options.warm {
+        let (rounds, warm) = match scenario.effort {
+            Effort::Rounds => (options.rounds, options.warm),
+            Effort::Heavy => (options.heavy, 0),
+            Effort::Alone => (1, 0),
+        };
+        for round in 0..rounds + warm {
             for kind in &options.servers {
-                let is_warm = round < options.warm;
+                let is_warm = round < warm;
                 let name = (scenario.name, kind.name());
-                eprintln!("== {} on {}, round {round}", name.0, name.1);
+                let minutes = begun.elapsed().as_secs_f64() / 60.0;
+                let what = if is_warm { "warm-up" } else { "round" };
+                eprintln!(
+                    "== {minutes:4.1} min: {} on {}, {what} {} of {}",
+                    name.0,
+                    name.1,
+                    round + 1,
+                    rounds + warm
+                );
                 match (scenario.run)(&options.places, *kind, options.size) {
                     Ok(figures) => {
                         for (key, value) in &figures {
@@ -73,9 +106,12 @@ fn main() -> Result<()> {
         fs::write(out, format!("{:#}\n", results.json()))?;
     }
     let table = results.markdown();
-    match &options.table {
-        Some(file) => fs::write(file, table)?,
-        None => println!("{table}"),
+    println!("{table}");
+    if let Some(file) = &options.table {
+        table::write_into(file, &table)?;
+    }
+    if results.has_failures() {
+        bail!("some rounds gave no figure: see above, and the logs in the folder named first");
     }
     Ok(())
 }
@@ -90,7 +126,8 @@ fn chosen(options: &Options) -> Result<Vec<&'static Scenario>> {
         bail!("no scenario {name}; there are {}", names.join(", "));
     }
     let is_wanted = |scenario: &&Scenario| {
-        options.only.is_empty() || options.only.iter().any(|name| name == scenario.name)
+        (options.only.is_empty() && scenario.effort != Effort::Alone)
+            || options.only.iter().any(|name| name == scenario.name)
     };
     Ok(ALL.iter().filter(is_wanted).collect())
 }
@@ -111,6 +148,7 @@ fn options() -> Result<Options> {
         servers: vec![Kind::Rouse, Kind::Kamailio],
         rounds: 3,
         warm: 2,
+        heavy: 3,
         size: Size::Full,
         out: None,
         table: None,
@@ -135,6 +173,7 @@ fn options() -> Result<Options> {
             }
             "--rounds" => options.rounds = value()?.parse()?,
             "--warm" => options.warm = value()?.parse()?,
+            "--heavy" => options.heavy = value()?.parse()?,
             "--quick" => options.size = Size::Quick,
             "--out" => options.out = Some(value()?.into()),
             "--table" => options.table = Some(value()?.into()),

@@ -218,22 +218,35 @@ pub struct Register<'a> {
 }
 
 impl Register<'_> {
+    /// The URI of its Contact, and its instance.
+    pub fn contact(&self) -> (String, String) {
+        let Self {
+            user, from, push, ..
+        } = self;
+        let parameter = match self.transport {
+            "UDP" => "",
+            "TCP" => ";transport=tcp",
+            _ => ";transport=tls",
+        };
+        let id = hex(*user as u64 + 3, 32);
+        let (a, b, c, d, e) = (&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+        (
+            format!("sip:u{user:07}@{from}{parameter}{push}"),
+            format!("<urn:uuid:{a}-{b}-{c}-{d}-{e}>"),
+        )
+    }
+
     /// Writes it.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let (uri, instance) = self.contact();
         let Self {
             user,
             call,
             cseq,
             transport,
             from,
-            push,
+            ..
         } = self;
-        let parameter = match *transport {
-            "UDP" => "",
-            "TCP" => ";transport=tcp",
-            _ => ";transport=tls",
-        };
-        let id = hex(*user as u64 + 3, 32);
         out.clear();
         write(
             out,
@@ -242,15 +255,9 @@ impl Register<'_> {
                  Via: SIP/2.0/{transport} {from};branch=z9hG4bKr{call}{cseq};rport\r\n\
                  Max-Forwards: 70\r\nFrom: <sip:u{user:07}@{DOMAIN}>;tag=r{call}\r\n\
                  To: <sip:u{user:07}@{DOMAIN}>\r\nCall-ID: {call}@127.0.0.1\r\nCSeq: {cseq} REGISTER\r\n\
-                 Contact: <sip:u{user:07}@{from}{parameter}{push}>\
-                 ;+sip.instance=\"<urn:uuid:{}-{}-{}-{}-{}>\"\r\n\
+                 Contact: <{uri}>;+sip.instance=\"{instance}\"\r\n\
                  Expires: 36000\r\nAllow: {ALLOW}\r\nSupported: path, gruu\r\n\
-                 User-Agent: ExamplePhone/4.2.1 (measurement on loopback)\r\nContent-Length: 0\r\n\r\n",
-                &id[..8],
-                &id[8..12],
-                &id[12..16],
-                &id[16..20],
-                &id[20..]
+                 User-Agent: ExamplePhone/4.2.1 (measurement on loopback)\r\nContent-Length: 0\r\n\r\n"
             ),
         );
     }

@@ -51,6 +51,8 @@ enum Socket {
         is_dirty: bool,
     },
     Stream(Box<Stream>),
+    /// A stream that we closed: its descriptor is free again.
+    Closed,
 }
 
 struct Stream {
@@ -161,7 +163,7 @@ impl Net {
     /// Our own address of a stream.
     pub fn local(&self, peer: Peer) -> Option<SocketAddrV4> {
         match self.sockets.get(peer.socket)? {
-            Socket::Udp { .. } => None,
+            Socket::Udp { .. } | Socket::Closed => None,
             Socket::Stream(stream) => match stream.socket.local_addr().ok()? {
                 SocketAddr::V4(address) => Some(address),
                 SocketAddr::V6(_) => None,
@@ -176,14 +178,14 @@ impl Net {
 
     /// Closes a stream.
     pub fn close(&mut self, peer: Peer) {
-        if let Some(Socket::Stream(stream)) = self.sockets.get_mut(peer.socket)
-            && !stream.is_dead
-        {
-            stream.is_dead = true;
-            stream.socket.shutdown(std::net::Shutdown::Both).ok();
-            self.poll.registry().deregister(&mut stream.socket).ok();
-            stream.tls = None;
-            stream.received = Vec::new();
+        let Some(socket) = self.sockets.get_mut(peer.socket) else {
+            return;
+        };
+        if let Socket::Stream(stream) = socket {
+            if !stream.is_dead {
+                self.poll.registry().deregister(&mut stream.socket).ok();
+            }
+            *socket = Socket::Closed;
         }
     }
 
@@ -191,6 +193,7 @@ impl Net {
     pub fn send(&mut self, peer: Peer, message: &[u8]) {
         let mut is_full = false;
         let is_dirty = match &mut self.sockets[peer.socket] {
+            Socket::Closed => return,
             Socket::Udp {
                 queue, is_dirty, ..
             } => {
@@ -231,6 +234,7 @@ impl Net {
                     *is_dirty = false;
                     send_batches(socket, queue);
                 }
+                Socket::Closed => {}
                 Socket::Stream(stream) => {
                     stream.is_dirty = false;
                     stream.write(&mut self.opening);
@@ -258,6 +262,7 @@ impl Net {
                 Socket::Udp { socket, .. } => {
                     receive_batches(socket, event.token().0, &mut self.buffers, messages);
                 }
+                Socket::Closed => {}
                 Socket::Stream(stream) => {
                     if stream.is_dead {
                         continue;

@@ -171,6 +171,24 @@ ca_file = "{work}/push.pem"
         Ok(())
     }
 
+    /// Gives Kamailio's database the bindings of these phones: by REGISTER its two children get in
+    /// each other's way there, and most of them are refused.
+    pub fn fill_database(&self, load: &crate::load::Load) -> Result<()> {
+        self.create_database()?;
+        let mut child = Command::new("sqlite3")
+            .arg(self.work.join("location.db"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("sqlite3")?;
+        let input = child.stdin.take().context("sqlite3 has no input")?;
+        load.write_rows(&mut std::io::BufWriter::new(input))?;
+        if !child.wait()?.success() {
+            bail!("sqlite3 did not take the bindings");
+        }
+        Ok(())
+    }
+
     fn launch(&self, mut command: Command, log: &str) -> Result<Running> {
         let log = File::create(self.work.join(log))?;
         command
@@ -188,7 +206,7 @@ impl Running {
     /// Asks by OPTIONS until there is an answer of any kind.
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let socket = UdpSocket::bind((ASTERISK.ip().to_owned(), 0))?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        socket.set_read_timeout(Some(Duration::from_millis(5)))?;
         let own = socket.local_addr()?;
         let end = Instant::now() + Duration::from_secs(120);
         let mut buffer = [0; 2048];

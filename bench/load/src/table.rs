@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::account;
@@ -66,12 +69,18 @@ impl Results {
             "raw": raw,
             "failures": self.failures,
             "machine": account::machine(),
+            "commit": account::commit(),
         })
     }
 
     fn ratio(&self, key: &str) -> Option<f64> {
         let [rouse, kamailio] = self.values.get(key)?;
         Some(median(rouse)? / median(kamailio)?)
+    }
+
+    /// Whether a round gave no figures.
+    pub const fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
     }
 
     /// The table of bench/README.md.
@@ -92,14 +101,36 @@ impl Results {
             )
             .ok();
         }
+        writeln!(text).ok();
         for scenario in ALL {
-            writeln!(text, "\n* `{}`: {}", scenario.name, scenario.work).ok();
+            writeln!(text, "* `{}`: {}", scenario.name, scenario.work).ok();
         }
+        let machine = account::machine();
+        writeln!(
+            text,
+            "\nCommit {}; {} cores of {}, Linux {}.",
+            account::commit(),
+            machine["cores"],
+            machine["cpu"].as_str().unwrap_or_default(),
+            machine["kernel"].as_str().unwrap_or_default(),
+        )
+        .ok();
         for failure in &self.failures {
             writeln!(text, "\nFailed: {failure}").ok();
         }
         text
     }
+}
+
+/// Puts a table into a page, between its two marks.
+pub fn write_into(file: &Path, table: &str) -> Result<()> {
+    let (from, to) = ("<!-- table -->\n", "<!-- end -->");
+    let page = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let parts = page.split_once(from);
+    let parts = parts.and_then(|(head, rest)| Some((head, rest.split_once(to)?.1)));
+    let (head, tail) = parts.with_context(|| format!("{} has no marks", file.display()))?;
+    fs::write(file, format!("{head}{from}\n{table}\n{to}{tail}"))?;
+    Ok(())
 }
 
 fn median(values: &[f64]) -> Option<f64> {

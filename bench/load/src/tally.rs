@@ -16,6 +16,10 @@ pub struct Tally {
     pub codes: BTreeMap<u16, u64>,
     /// REGISTERs sent again.
     pub resent: u64,
+    /// INVITEs that a phone got again.
+    pub repeated: u64,
+    /// From Asterisk's 200 to a REGISTER to the phone's: what durability costs, in a wake.
+    pub to_grant: Vec<f64>,
     /// From a request to its answer.
     pub answer: Vec<f64>,
     /// From INVITE to push.
@@ -45,12 +49,14 @@ impl Tally {
             "failed_share": lost as f64 / self.sent.max(1) as f64,
             "codes": codes,
             "resent": self.resent,
+            "repeated": self.repeated,
             "lost_streams": lost_streams,
             "seconds": elapsed.as_secs_f64(),
             "load_cpu_s": own,
             "answer_us": percentiles(&mut self.answer),
             "invite_to_push_us": percentiles(&mut self.to_push),
             "register_to_invite_us": percentiles(&mut self.to_invite),
+            "register_to_grant_us": percentiles(&mut self.to_grant),
             "register_sent_to_invite_us": percentiles(&mut self.from_register),
         })
     }
