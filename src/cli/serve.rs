@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,10 +11,11 @@ use crate::cli::holder::holder;
 use crate::cli::{ConfigArgs, Exit, fail, load, output, runtime};
 use crate::config::{self, Config};
 use crate::io::supervisor::Supervisor;
+use crate::io::takeover::{self, Door, Successor};
 use crate::io::transport::BindError;
 use crate::proto::Transport;
 use crate::proto::settings::Listener;
-use crate::server::{self, Control, Running, ServeError};
+use crate::server::{self, Control, Heritage, Running, ServeError};
 use crate::telemetry::{self, Filter};
 
 /// Starts the gateway.
@@ -22,6 +23,10 @@ use crate::telemetry::{self, Filter};
 pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Take over from the process that serves now: its sockets, its store and the calls that wait
+    /// for phones. It ends when its other calls have. Without one this is an ordinary start.
+    #[arg(long)]
+    takeover: bool,
 }
 
 /// Runs `rouse serve`.
@@ -38,6 +43,7 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         file: arguments.config.config.clone(),
         filter,
         supervisor: Supervisor::from_environment(),
+        takes_over: arguments.takeover,
     };
     let served = runtime().and_then(|runtime| runtime.block_on(Box::pin(process.serve(config))));
     match served {
@@ -52,6 +58,7 @@ struct Process {
     file: PathBuf,
     filter: Filter,
     supervisor: Supervisor,
+    takes_over: bool,
 }
 
 impl Process {
@@ -59,8 +66,10 @@ impl Process {
         // Before the start, so that a signal during it is not lost.
         let mut signals = Signals::new().context("cannot listen to signals")?;
         let listeners = config.settings.listeners.clone();
+        let socket = takeover::socket_of(&config.store.path);
+        let heritage = self.heritage(&socket)?;
         let mut running = tokio::select! {
-            started = server::start(config) => started.map_err(explain)?,
+            started = server::start_with(config, heritage) => started.map_err(explain)?,
             name = signals.end() => {
                 output::line(format!("{name}: stopped before it had started"));
                 return Ok(());
@@ -73,13 +82,37 @@ impl Process {
             output::line(format!("operators are served on {address}"));
         }
         self.supervisor.ready();
-        let name = self.run(&mut running, &mut signals).await?;
-        self.drain(running.control(), name, &mut signals).await;
+        let door = Door::open(&socket);
+        let door = door.inspect_err(|error| tracing::warn!(%error, "no process can take over"));
+        let end = self.run(&mut running, &mut signals, door.ok()).await?;
+        let mut relay = None;
+        let why = match end {
+            End::Signal(name) => format!("{name}: stopping"),
+            End::Succeeded(successor) => {
+                let pid = successor.pid;
+                relay = Some(tokio::spawn(listen(running.control().clone(), successor)));
+                format!("process {pid} has taken over: stopping")
+            }
+        };
+        self.drain(running.control(), &why, &mut signals).await;
         tokio::select! {
             () = running.stop() => output::line("stopped"),
             name = signals.end() => output::line(format!("{name} again: not waiting any longer")),
         }
+        if let Some(relay) = relay {
+            relay.abort();
+        }
         Ok(())
+    }
+
+    /// Where sockets are that are bound already.
+    fn heritage(&self, socket: &Path) -> anyhow::Result<Heritage> {
+        let heritage = Heritage::from_environment();
+        let heritage = heritage.context("cannot use the sockets of the service manager")?;
+        if self.takes_over {
+            return Ok(heritage.from_process(socket.to_owned()));
+        }
+        Ok(heritage)
     }
 
     /// Serves until a signal asks for the end; returns its name.
@@ -87,15 +120,22 @@ impl Process {
         &self,
         running: &mut Running,
         signals: &mut Signals,
-    ) -> anyhow::Result<&'static str> {
+        door: Option<Door>,
+    ) -> anyhow::Result<End> {
         let control = running.control().clone();
         loop {
             tokio::select! {
                 name = signals.next() => match name {
-                    Some(name) => return Ok(name),
+                    Some(name) => return Ok(End::Signal(name)),
                     None => self.reload(&control).await,
                 },
                 () = control.reload_wished() => self.reload(&control).await,
+                successor = knock(door.as_ref()) => {
+                    running.stop_admin().await;
+                    if let Some(successor) = self.hand_over(&control, successor).await {
+                        return Ok(End::Succeeded(successor));
+                    }
+                }
                 () = running.shard_ended() => return Err(ServeError::ShardEnded.into()),
                 () = self.supervisor.beat() => {
                     if control.is_alive() {
@@ -104,6 +144,22 @@ impl Process {
                 }
             }
         }
+    }
+
+    /// Gives another process all that it needs; `None` if it is gone before we have begun.
+    async fn hand_over(&self, control: &Control, mut successor: Successor) -> Option<Successor> {
+        let (sockets, note) = match control.hand_over().await {
+            Ok(given) => given,
+            Err(error) => {
+                tracing::error!(%error, "cannot hand over");
+                return None;
+            }
+        };
+        self.supervisor.successor(successor.pid);
+        if let Err(error) = successor.give(&sockets, &note).await {
+            tracing::error!(%error, "whoever took over has gone");
+        }
+        Some(successor)
     }
 
     /// Reads the configuration again; a mistake in it leaves everything as it is.
@@ -139,9 +195,9 @@ impl Process {
     }
 
     /// Lets the calls under way end, but not for longer than is configured.
-    async fn drain(&self, control: &Control, name: &str, signals: &mut Signals) {
+    async fn drain(&self, control: &Control, why: &str, signals: &mut Signals) {
         let grace = control.config().drain;
-        output::line(format!("{name}: stopping"));
+        output::line(why);
         self.supervisor.stopping("calls under way end");
         tokio::select! {
             left = control.drain(grace) => {
@@ -154,6 +210,28 @@ impl Process {
                 output::line(format!("{name} again: {left} calls under way are lost"));
             }
         }
+    }
+}
+
+/// Why the process no longer serves.
+enum End {
+    /// This signal came.
+    Signal(&'static str),
+    /// Another process serves.
+    Succeeded(Successor),
+}
+
+async fn knock(door: Option<&Door>) -> Successor {
+    match door {
+        Some(door) => door.knock().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes what is for us from the process that has taken over.
+async fn listen(control: Control, mut successor: Successor) {
+    while let Ok(datagram) = successor.passed().await {
+        control.take_stray(datagram);
     }
 }
 
@@ -211,6 +289,7 @@ fn explain(error: ServeError) -> anyhow::Error {
         | ServeError::Push(_)
         | ServeError::Admin(_)
         | ServeError::Resolver(_)
+        | ServeError::Takeover(_)
         | ServeError::ShardEnded => error.into(),
     }
 }

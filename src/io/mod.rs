@@ -12,4 +12,5 @@ pub mod pns;
 pub mod resolver;
 pub mod store;
 pub mod supervisor;
+pub mod takeover;
 pub mod transport;

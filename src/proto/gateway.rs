@@ -37,7 +37,8 @@ pub struct Genesis {
     pub shards: u16,
     /// Both clocks at the start.
     pub anchor: ClockAnchor,
-    /// The seed of all randomness.
+    /// The seed of all randomness. The lowest bit of its first byte says whether the branches of
+    /// this process are odd.
     pub seed: [u8; 32],
     /// The key of flow tokens and agent numbers: the same after a restart, in every shard.
     pub key: [u8; 32],
@@ -56,7 +57,8 @@ impl Gateway {
             key,
         } = genesis;
         let mut rng = StdRng::from_seed(seed);
-        let transaction_key = [rng.next_u64(), rng.next_u64()];
+        let parity = u64::from(seed[0] & 1);
+        let transaction_key = [rng.next_u64() & !1 | parity, rng.next_u64()];
         let mut gateway = Self {
             proxy: Proxy::new(settings, (shard, shards), anchor, &key, transaction_key),
             timers: TimerQueue::default(),
@@ -81,7 +83,9 @@ impl Gateway {
             Input::Stored { ticket, durable } => proxy.on_stored(fx, ticket, durable),
             Input::Claimed(claim) => proxy.on_claimed(fx, claim),
             Input::Command(Command::Restore(binding)) => proxy.restore(fx, *binding),
+            Input::Command(Command::Resume(call)) => proxy.resume(fx, *call),
             Input::Command(Command::Drain) => proxy.drain(),
+            Input::Command(Command::HandOver) => proxy.hand_over(fx),
             Input::Command(Command::Reload(settings)) => proxy.reload(fx, settings),
             Input::Command(Command::Forget(key)) => proxy.forget(fx, key),
         });
@@ -122,6 +126,13 @@ impl Gateway {
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.proxy.unanswered()
+    }
+
+    /// How many nodes are being asked whether they are back, for invariant checks: each is a client
+    /// transaction.
+    #[must_use]
+    pub fn nodes_asked(&self) -> usize {
+        self.proxy.nodes_asked()
     }
 
     /// The armed timers, for invariant checks.

@@ -109,8 +109,14 @@ pub enum Input {
 pub enum Command {
     /// A binding that the store kept: known before any input from the network.
     Restore(Box<StoredBinding>),
+    /// A call that waited for a phone when an earlier process ended: known before any input from
+    /// the network, and after every binding.
+    Resume(Box<StoredCall>),
     /// Take no new calls: 503 with Retry-After.
     Drain,
+    /// Another process takes over: forget the calls that wait for phones, which it takes up from
+    /// the store, and take no new ones; the answer is [`Output::HandedOver`].
+    HandOver,
     /// Go on by other settings. Listeners and the groups' names and order are the same; a node that
     /// was there before has the index that it had.
     Reload(Arc<Settings>),
@@ -168,6 +174,9 @@ pub enum Output {
     },
     /// Tell all other shards, by [`Input::Claimed`], that an agent of this one has an app.
     Claim(Claim),
+    /// What is left after [`Command::HandOver`]: the requests that are not answered yet, by the
+    /// number of their topmost branch.
+    HandedOver(Vec<u64>),
     /// Something that an operator counts or reads.
     Event(Event),
 }
@@ -197,6 +206,27 @@ pub enum StoreWrite {
     },
     /// A binding is gone.
     Remove(BindingKey),
+    /// A call waits for a phone.
+    Hold(Box<StoredCall>),
+    /// It waits no longer.
+    Release(HeldId),
+}
+
+/// Names a call that waits for a phone: unique across restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HeldId(pub u128);
+
+/// A call that waits for a phone, as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCall {
+    /// Its name.
+    pub id: HeldId,
+    /// When it came, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Where it came from.
+    pub flow: Flow,
+    /// The INVITE as it came.
+    pub request: Bytes,
 }
 
 /// An address-of-record's number: a keyed hash, stable across restarts. Its upper half is the

@@ -1,7 +1,7 @@
 //! The timers of one shard: one ordered queue, O(log n) to arm, cancel and fire.
 //!
 //! Time is an input: nothing here reads a clock. Names are RFC 3261's letters.
-//! Invariant: when nothing is in flight the queue holds only `Binding` and `Resolve` timers.
+//! Invariant: when nothing is in flight the queue holds only `Binding`, `Resolve` and `Health` timers.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -47,6 +47,8 @@ pub enum Timer {
     Client(ClientId, Letter),
     /// A context's own deadline (proxy: wake, probe, grace, Timer C), by the context's number.
     Context(u64, ContextTimer),
+    /// An upstream node that failed is to be asked whether it is back.
+    Health(u16),
     /// No further 2xx of an answered INVITE is awaited.
     LateAnswer(ClientId),
     /// An upstream node's DNS answer is stale.

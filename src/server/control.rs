@@ -1,5 +1,7 @@
 //! What an operator asks of the running process: other settings, and an end that ends no call.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +11,18 @@ use tokio::sync::Notify;
 use crate::config::{self, Config};
 use crate::io::clock::Clock;
 use crate::io::pns::PushService;
-use crate::io::transport::MAX_SHARDS;
+use crate::io::takeover::{Note, Passed};
+use crate::io::transport::{MAX_SHARDS, Stray};
 use crate::proto::{Command, Input};
 use crate::server::world::World;
 use crate::server::{ServeError, push_config};
 
 /// How often it is looked whether the last pushes have left.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a shard has for one more turn.
+const TURN: Duration = Duration::from_millis(1);
+/// Whoever takes over waits no longer for us.
+const HAND_OVER: Duration = Duration::from_secs(5);
 /// A shard that has not shown itself for so long hangs: it does so every five seconds.
 const SILENT: Duration = Duration::from_secs(15);
 
@@ -126,6 +133,56 @@ impl Control {
             return 0;
         }
         self.unanswered()
+    }
+
+    /// Leaves the sockets, the store and the calls that wait for phones to another process. What
+    /// else is under way goes on here: [`Self::drain`] waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the sockets cannot be copied; then nothing has changed.
+    pub async fn hand_over(&self) -> io::Result<(Vec<OwnedFd>, Note)> {
+        let world = &self.world;
+        let sockets = world.network.sockets()?;
+        world.network.stop_listening();
+        let mut left = world.left.subscribe();
+        let handed = async {
+            // What has arrived is ours.
+            while !world.inlet.is_idle() {
+                tokio::time::sleep(TURN).await;
+            }
+            self.tell(|| Command::HandOver).await;
+            // An error: the shards have ended, nothing is left.
+            drop(
+                left.wait_for(|shards| shards.iter().all(Option::is_some))
+                    .await,
+            );
+        };
+        if tokio::time::timeout(HAND_OVER, handed).await.is_err() {
+            tracing::warn!("a shard is too busy to hand over");
+        }
+        let left = world.left.borrow().clone();
+        let requests = left.into_iter().flatten().flatten().collect();
+        let store = world.store.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+            tracing::error!(%error, "the store was not closed");
+        }
+        let is_odd = world.is_odd;
+        Ok((sockets, Note { is_odd, requests }))
+    }
+
+    /// A datagram of ours that came to the process that took over.
+    pub fn take_stray(&self, passed: Passed) {
+        let Passed {
+            local,
+            remote,
+            bytes,
+        } = passed;
+        self.world.network.take_stray(Stray {
+            local,
+            remote,
+            bytes,
+        });
     }
 
     /// How many requests had no answer when the shards last said so; they do while they drain.

@@ -25,16 +25,18 @@ use crate::io::pns::{PnsConfig, PnsSetupError, PushService};
 use crate::io::resolver::{ResolveError, Resolver};
 use crate::io::store::{OpenedStore, Store, StoreError};
 use crate::io::transport::{
-    BindError, Inlet, Listening, MAX_SHARDS, Network, ShardQueues, TlsFiles, TransportConfig,
-    TransportLimits, bind,
+    BindError, Inlet, Listening, MAX_SHARDS, Network, Predecessor, Prepared, ShardQueues, TlsFiles,
+    TransportConfig, TransportLimits,
 };
 use crate::proto::gateway::Genesis;
 use crate::proto::settings::Settings;
-use crate::proto::sip::FrameLimits;
+use crate::proto::shard::{Shards, route};
+use crate::proto::sip::{FrameLimits, Message};
 use crate::proto::{Command, Gateway, Input, StoreTicket};
 use crate::server::console::Console;
 pub use crate::server::control::Control;
 use crate::server::health::Health;
+pub use crate::server::heritage::Heritage;
 use crate::server::shard::{Queues, Shard};
 use crate::server::traffic::Traffic;
 use crate::server::world::World;
@@ -45,6 +47,7 @@ mod census;
 mod console;
 mod control;
 mod health;
+mod heritage;
 mod journal;
 mod shard;
 mod summary;
@@ -80,6 +83,9 @@ pub enum ServeError {
     /// DNS.
     #[error("cannot resolve names: {0}")]
     Resolver(#[from] ResolveError),
+    /// The process that serves does not hand over.
+    #[error("cannot take over: {0}")]
+    Takeover(std::io::Error),
     /// A shard ended by itself: its agents could not be called any more.
     #[error("a shard has ended")]
     ShardEnded,
@@ -128,13 +134,30 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), S
 ///
 /// Fails if an address, a certificate, the store or a push key cannot be used.
 pub async fn start(config: Config) -> Result<Running, ServeError> {
+    start_with(config, Heritage::default()).await
+}
+
+/// As [`start`], with sockets that are bound already.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn start_with(config: Config, mut heritage: Heritage) -> Result<Running, ServeError> {
     for warning in &config.warnings {
         tracing::warn!(warning, "configuration");
     }
     let metrics = Arc::new(Metrics::new());
     let push = PushService::new(push_config(&config))?;
     let resolver = Resolver::from_system()?;
-    let listening = bind(transport_config(&config))?;
+    let prepared = Prepared::load(transport_config(&config))?;
+    // Whoever served until now stops here: nothing slow may follow but the store.
+    heritage.take().await.map_err(ServeError::Takeover)?;
+    let listening = prepared.bind(&mut heritage.sockets)?;
+    let unused = heritage.sockets.left();
+    if unused > 0 {
+        tracing::warn!(unused, "sockets that no [[listen]] names were handed over");
+    }
+    let is_odd = heritage.is_odd();
     let addresses = listening.addresses().to_vec();
     let settings = Arc::new(with_addresses(config.settings.clone(), &addresses));
     let store = config.store.clone();
@@ -149,7 +172,7 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
     let for_shards = Arc::clone(&settings);
     // Reading half a million bindings blocks for a second.
     let (opened, gateways) =
-        tokio::task::spawn_blocking(move || restore(store, &for_shards, shards))
+        tokio::task::spawn_blocking(move || restore(store, &for_shards, shards, is_odd))
             .await
             .map_err(|_| ServeError::ShardEnded)??;
     let parts = Parts {
@@ -158,6 +181,8 @@ pub async fn start(config: Config) -> Result<Running, ServeError> {
         resolver,
         listening,
         keep: keep(&config, shards),
+        predecessor: heritage.predecessor(),
+        is_odd,
         config: Config {
             settings: Settings::clone(&settings),
             ..config
@@ -218,6 +243,13 @@ impl Running {
         Ok(())
     }
 
+    /// Serves operators no more: another process is to have the address.
+    pub async fn stop_admin(&mut self) {
+        if let Some(admin) = self.admin.take() {
+            admin.stop().await;
+        }
+    }
+
     /// Returns what steers it.
     #[must_use]
     pub const fn control(&self) -> &Control {
@@ -226,9 +258,7 @@ impl Running {
 
     /// Stops: no new input, what is stored is durable and answered, connections close.
     pub async fn stop(mut self) {
-        if let Some(admin) = self.admin.take() {
-            admin.stop().await;
-        }
+        self.stop_admin().await;
         self.world.network.stop_listening();
         let store = self.world.store.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
@@ -247,6 +277,8 @@ struct Parts {
     push: PushService,
     resolver: Resolver,
     listening: Listening,
+    predecessor: Option<Arc<Predecessor>>,
+    is_odd: bool,
     config: Config,
     keep: Keep,
 }
@@ -270,7 +302,8 @@ impl Parts {
         let store = opened.start(move |ticket, durable| {
             report_stored(&answers, ticket, durable);
         })?;
-        let inlet = Arc::new(Inlet::new(writers, world::counts(&self.metrics)));
+        let inlet = Inlet::new(writers, world::counts(&self.metrics));
+        let inlet = Arc::new(inlet.succeeding(self.predecessor, &addresses));
         let nodes = self.config.settings.upstreams.iter();
         let nodes = nodes.flat_map(|group| group.nodes.clone()).collect();
         let world = Arc::new(World {
@@ -286,6 +319,8 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             traffic: Traffic::new(),
             unanswered: watch::Sender::new(vec![None; gateways.len()]),
+            left: watch::Sender::new(vec![None; gateways.len()]),
+            is_odd: self.is_odd,
             beats: Mutex::new(vec![Clock::now(); gateways.len()]),
             recorders,
             live: broadcast::Sender::new(LIVE_QUEUE),
@@ -377,11 +412,19 @@ fn report_stored(answers: &[mpsc::Sender<Input>], ticket: StoreTicket, durable: 
     }
 }
 
+/// A shard's seed; its lowest bit says which branches are ours.
+fn seed(is_odd: bool) -> [u8; 32] {
+    let mut seed: [u8; 32] = rand::random();
+    seed[0] = seed[0] & !1 | u8::from(is_odd);
+    seed
+}
+
 /// Makes the gateways and gives each its bindings.
 fn restore(
     store: crate::io::store::StoreConfig,
     settings: &Arc<Settings>,
     shards: u16,
+    is_odd: bool,
 ) -> Result<(OpenedStore, Vec<Gateway>), StoreError> {
     let opened = Store::open(store)?;
     let anchor = Clock::anchor();
@@ -392,7 +435,7 @@ fn restore(
                 shard,
                 shards,
                 anchor,
-                seed: rand::random(),
+                seed: seed(is_odd),
                 key: opened.gateway_key(),
             })
         })
@@ -404,7 +447,24 @@ fn restore(
             gateway.handle_input(anchor.instant, Input::Command(command));
         }
     })?;
+    let mut calls = 0_usize;
+    opened.calls(|call| {
+        calls += 1;
+        // One that cannot be read is every shard's: each drops it.
+        let shard = match Message::parse(call.request.clone()) {
+            Ok(message) => match route(&message, 0, shards) {
+                Shards::One(shard) => shard,
+                Shards::All => 0,
+            },
+            Err(_) => 0,
+        };
+        if let Some(gateway) = gateways.get_mut(usize::from(shard)) {
+            let command = Command::Resume(Box::new(call));
+            gateway.handle_input(anchor.instant, Input::Command(command));
+        }
+    })?;
     tracing::info!(
+        calls,
         live = loaded.live,
         expired = loaded.expired,
         "bindings restored"

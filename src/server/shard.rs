@@ -183,8 +183,10 @@ impl Shard {
             | Input::Resolved { .. }
             | Input::Pushed { .. }
             | Input::Claimed(_)
-            | Input::Command(Command::Restore(_) | Command::Reload(_) | Command::Forget(_)) => {}
-            Input::Command(Command::Drain) => {
+            | Input::Command(
+                Command::Restore(_) | Command::Resume(_) | Command::Reload(_) | Command::Forget(_),
+            ) => {}
+            Input::Command(Command::Drain | Command::HandOver) => {
                 self.is_draining = true;
                 self.census_due = now;
             }
@@ -216,6 +218,11 @@ impl Shard {
             Output::Withdraw(push) => self.world.withdraw(push),
             Output::Store { ticket, write } => self.store(ticket, write),
             Output::Claim(claim) => self.world.claim(claim, self.number),
+            Output::HandedOver(left) => self.world.left.send_modify(|shards| {
+                if let Some(shard) = shards.get_mut(usize::from(self.number)) {
+                    *shard = Some(left);
+                }
+            }),
             Output::Event(event) => self.world.on_event(now, self.number, &event),
         }
     }

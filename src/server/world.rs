@@ -43,6 +43,10 @@ pub(super) struct World {
     pub(super) traffic: Traffic,
     /// Requests without an answer, by shard, as each says while it drains.
     pub(super) unanswered: watch::Sender<Vec<Option<usize>>>,
+    /// What each shard has left after it was told to hand over.
+    pub(super) left: watch::Sender<Vec<Option<Vec<u64>>>>,
+    /// Whether this process's branches are odd.
+    pub(super) is_odd: bool,
     /// When each shard last showed itself.
     pub(super) beats: Mutex<Vec<Instant>>,
     /// What each shard remembers.

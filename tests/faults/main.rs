@@ -14,7 +14,13 @@
     reason = "a rig that cannot be built fails its test with the sentence that says why"
 )]
 
+mod disk;
 mod drain;
+mod kill;
+mod limits;
+mod push;
 mod reload;
 mod rig;
 mod supervised;
+mod takeover;
+mod upstream;

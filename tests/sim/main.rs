@@ -18,6 +18,7 @@ mod peers;
 mod providers;
 mod races;
 mod registration;
+mod resume;
 mod rounds;
 mod schedule;
 mod shards;

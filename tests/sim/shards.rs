@@ -10,8 +10,8 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, hold, missed, oversize, pains, peers, providers, races, registration, rounds,
-    sips, verdicts, wake,
+    calls, dialogs, hold, missed, oversize, pains, peers, providers, races, registration, resume,
+    rounds, sips, verdicts, wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -23,6 +23,16 @@ fn play(scenes: &[fn()]) {
             with_shards(shards, scene);
         }
     }
+}
+
+#[test]
+fn calls_that_wait_are_taken_up_by_their_shards() {
+    play(&[
+        resume::a_call_that_waits_goes_on_in_the_next_process,
+        resume::a_caller_that_hangs_up_after_the_restart_is_answered,
+        resume::a_call_whose_time_is_over_gets_its_answer_and_wakes_nobody,
+        resume::a_call_that_rings_is_not_begun_again,
+    ]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use rouse::proto::timer::Timer;
 use rouse::proto::transaction::ClientId;
 use rouse::proto::{
     AorId, Claim, ClockAnchor, CloseReason, Command, ConnectionId, Destination, Event, Flow,
-    FlowId, Input, ListenerId, Output, StoreTicket, StoreWrite, Transport,
+    FlowId, Input, ListenerId, Output, StoreTicket, StoreWrite, StoredCall, Transport,
 };
 
 pub const TOKEN: &str = "00aabbccddeeff00112233445566778899aabbccddeeff001122334455667788";
@@ -81,6 +81,12 @@ pub struct World {
     pub claims: Vec<Claim>,
     /// What is durable.
     pub stored: Vec<StoredBinding>,
+    /// Calls that wait, as the store has them.
+    pub held: Vec<StoredCall>,
+    /// Requests that were left after a handover.
+    pub left: Vec<u64>,
+    /// Whether a restart takes them up.
+    pub resumes_calls: bool,
     pub is_store_working: bool,
     /// Whether writes are answered only by `World::store`.
     pub is_store_slow: bool,
@@ -239,6 +245,9 @@ impl World {
             bound: Vec::new(),
             claims: Vec::new(),
             stored: Vec::new(),
+            held: Vec::new(),
+            resumes_calls: false,
+            left: Vec::new(),
             is_store_working: true,
             is_store_slow: false,
             unanswered: Vec::new(),
@@ -272,6 +281,11 @@ impl World {
         self.bound.clear();
         for binding in self.stored.clone() {
             self.input(Input::Command(Command::Restore(Box::new(binding))));
+        }
+        if self.resumes_calls {
+            for call in self.held.clone() {
+                self.input(Input::Command(Command::Resume(Box::new(call))));
+            }
         }
         self.drain();
     }
@@ -312,11 +326,20 @@ impl World {
                 vec![binding.key.aor.shard(self.genesis.shards)]
             }
             Input::Command(Command::Forget(key)) => vec![key.aor.shard(self.genesis.shards)],
+            Input::Command(Command::Resume(call)) => {
+                let message = Message::parse(call.request.clone()).unwrap();
+                match route(&message, 0, self.genesis.shards) {
+                    Shards::One(shard) => vec![shard],
+                    Shards::All => vec![0],
+                }
+            }
             // A client's number is unlike any other shard's.
             Input::SendFailed { .. }
             | Input::Resolved { .. }
             | Input::Claimed(_)
-            | Input::Command(Command::Drain | Command::Reload(_)) => all.collect(),
+            | Input::Command(Command::Drain | Command::HandOver | Command::Reload(_)) => {
+                all.collect()
+            }
         }
     }
 
@@ -402,6 +425,7 @@ impl World {
             }
             Output::Ping { flow } => self.pings.push_back(flow),
             Output::Close { .. } | Output::Resolve { .. } => {}
+            Output::HandedOver(left) => self.left.extend(left),
             Output::Claim(claim) => {
                 self.claims.push(claim);
                 let others = (0..self.genesis.shards).filter(|other| *other != shard);
@@ -473,6 +497,8 @@ impl World {
                 }
             }
             StoreWrite::Remove(key) => self.stored.retain(|old| old.key != key),
+            StoreWrite::Hold(call) => self.held.push(*call),
+            StoreWrite::Release(id) => self.held.retain(|call| call.id != id),
         }
     }
 
@@ -584,10 +610,15 @@ impl World {
     #[track_caller]
     pub fn assert_quiet(&mut self) {
         self.advance(Duration::from_secs(80));
-        assert_eq!(self.in_flight(), [0; 6]);
+        let asked: usize = self.gateways.iter().map(Gateway::nodes_asked).sum();
+        assert_eq!(self.in_flight(), [0, 0, asked, 0, 0, 0]);
         let late: Vec<_> = self
             .timers()
-            .filter(|(_, timer)| !matches!(timer, Timer::Binding(_) | Timer::Resolve(_)))
+            .filter(|(_, timer)| match timer {
+                Timer::Binding(_) | Timer::Resolve(_) | Timer::Health(_) => false,
+                Timer::Client(..) => asked == 0,
+                _ => true,
+            })
             .collect();
         assert!(late.is_empty(), "{late:?}");
     }

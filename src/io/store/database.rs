@@ -1,6 +1,7 @@
-//! The database on disk: fjall with three keyspaces, opened, read and written in groups.
+//! The database on disk: fjall with four keyspaces, opened, read and written in groups.
 //!
-//! `bindings` holds sealed records, `extensions` the times that changed since, `meta` what tells
+//! `bindings` holds sealed records, `extensions` the times that changed since, `calls` those that
+//! wait for a phone, `meta` what tells
 //! whether this gateway may read the rest. A group is one atomic batch and one sync; each key is
 //! in it once, because all records of a batch share one sequence number.
 //! fjall panics on some damaged files: every call that reads or writes is caught at this border.
@@ -16,9 +17,11 @@ use crate::io::store::error::StoreError;
 use crate::io::store::schema::{self, DecodeError, Extension, RawKey};
 use crate::io::store::seal::{OpenError, Sealer};
 use crate::proto::registration::binding::StoredBinding;
+use crate::proto::{HeldId, StoredCall};
 
 const BINDINGS: &str = "bindings";
 const EXTENSIONS: &str = "extensions";
+const CALLS: &str = "calls";
 const META: &str = "meta";
 
 /// In `meta`: the schema's version, one byte.
@@ -30,6 +33,8 @@ const CHECK: &[u8] = b"check";
 const CACHE_BYTES: u64 = 8 << 20;
 /// Removals of one batch while expired bindings are swept.
 const SWEEP: usize = 4096;
+/// Calls wait for seconds: most are removed before they would become a table.
+const CALLS_MEMORY: u64 = 4 << 20;
 
 /// What a group does to one binding.
 #[derive(Debug)]
@@ -40,6 +45,10 @@ pub(super) enum Change {
     Put(Box<StoredBinding>),
     /// Removes it.
     Remove,
+    /// Writes a call that waits.
+    Hold(Box<StoredCall>),
+    /// Removes it.
+    Release,
 }
 
 /// A group of changes, each binding once.
@@ -79,6 +88,7 @@ pub(super) struct Database {
     fjall: Fjall,
     bindings: Keyspace,
     extensions: Keyspace,
+    calls: Keyspace,
     meta: Keyspace,
 }
 
@@ -125,6 +135,8 @@ impl Database {
         Ok(Self {
             bindings: keyspace(BINDINGS)?,
             extensions: keyspace(EXTENSIONS)?,
+            // One of an earlier version has none.
+            calls: fjall.keyspace(CALLS, || keyspace_options(CALLS_MEMORY))?,
             meta: keyspace(META)?,
             fjall,
         })
@@ -186,6 +198,36 @@ impl Database {
         Ok(loaded)
     }
 
+    /// Hands out every call that waits, oldest first. One that cannot be read is removed: whoever
+    /// called has given up by the time that somebody could mend it.
+    pub(super) fn calls(
+        &self,
+        path: &Path,
+        sealer: &Sealer,
+        mut each: impl FnMut(StoredCall),
+    ) -> Result<(), StoreError> {
+        let mut buffer = Vec::new();
+        for guard in self.calls.iter() {
+            let (key, value) = guard
+                .into_inner()
+                .map_err(|error| StoreError::database(path, error))?;
+            let id = RawKey::try_from(&*key).map(u128::from_be_bytes).map(HeldId);
+            let plain = sealer.open(&key, &value, &mut buffer);
+            let call = id.ok().zip(plain.ok());
+            match call.and_then(|(id, plain)| schema::decode_call(id, plain).ok()) {
+                Some(call) => each(call),
+                None => {
+                    tracing::warn!("a call that waited cannot be read");
+                    let mut batch = self.fjall.batch();
+                    batch.remove(&self.calls, key);
+                    let removed = batch.durability(Some(PersistMode::SyncAll)).commit();
+                    removed.map_err(|error| StoreError::database(path, error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn extensions_on_disk(&self, path: &Path) -> Result<HashMap<RawKey, Extension>, StoreError> {
         let mut extensions = HashMap::new();
         for guard in self.extensions.iter() {
@@ -242,6 +284,12 @@ impl Database {
                     batch.remove(&self.bindings, *key);
                     batch.remove(&self.extensions, *key);
                 }
+                Change::Hold(call) => {
+                    schema::encode_call(call, &mut plain);
+                    let sealed = sealer.seal(key, &mut plain).ok_or(WriteError::Seal)?;
+                    batch.insert(&self.calls, *key, sealed);
+                }
+                Change::Release => batch.remove(&self.calls, *key),
             }
         }
         batch

@@ -11,6 +11,7 @@ use crate::io::store::database::{Changes, Database, Loaded, WriteError};
 use crate::io::store::error::StoreError;
 use crate::io::store::journal;
 use crate::io::store::seal::{Keys, Sealer};
+use crate::proto::StoredCall;
 use crate::proto::registration::binding::StoredBinding;
 
 /// How often the lock is tried, and the pause between.
@@ -69,6 +70,13 @@ impl Files {
             || Ok(Loaded::default()),
             |database| database.load(&self.path, &self.sealer, now_unix, each),
         )
+    }
+
+    /// See [`Database::calls`].
+    pub(super) fn calls(&self, each: impl FnMut(StoredCall)) -> Result<(), StoreError> {
+        self.database.as_ref().map_or(Ok(()), |database| {
+            database.calls(&self.path, &self.sealer, each)
+        })
     }
 
     /// Whether the database is open.

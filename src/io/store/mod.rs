@@ -28,7 +28,7 @@ pub use crate::io::store::error::StoreError;
 use crate::io::store::files::Files;
 use crate::io::store::writer::{Job, Writer};
 use crate::proto::registration::binding::StoredBinding;
-use crate::proto::{StoreTicket, StoreWrite};
+use crate::proto::{StoreTicket, StoreWrite, StoredCall};
 
 /// Bytes that are kept in memory before they become a table on disk: bounds the replay at start.
 const MEMORY: u64 = 16 << 20;
@@ -163,6 +163,14 @@ impl OpenedStore {
         each: impl FnMut(StoredBinding),
     ) -> Result<Loaded, StoreError> {
         self.files.load(now_unix, each)
+    }
+
+    /// Hands out every call that waited for a phone when the last process ended, oldest first.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn calls(&self, each: impl FnMut(StoredCall)) -> Result<(), StoreError> {
+        self.files.calls(each)
     }
 
     /// Starts the thread that writes. `report` is called on it, once for each ticket, in the order

@@ -15,7 +15,8 @@ use crate::proto::push::params::PushParams;
 use crate::proto::push::{Pns, Prid};
 use crate::proto::registration::binding::StoredBinding;
 use crate::proto::{
-    AorId, BindingId, BindingKey, ConnectionId, Flow, FlowId, ListenerId, Transport,
+    AorId, BindingId, BindingKey, ConnectionId, Flow, FlowId, HeldId, ListenerId, StoredCall,
+    Transport,
 };
 
 /// The newest version that is understood here; written into every value.
@@ -120,6 +121,26 @@ pub(super) fn decode(key: BindingKey, raw: &[u8]) -> Result<StoredBinding, Decod
         push: reader.option(Reader::push)?,
         flow: reader.flow()?,
         call_id: reader.text()?,
+    })
+}
+
+/// Writes a call that waits, without its name.
+pub(super) fn encode_call(call: &StoredCall, into: &mut Vec<u8>) {
+    let mut writer = Writer(std::mem::take(into));
+    writer.number(call.since_ms);
+    writer.flow(call.flow);
+    writer.bytes(&call.request);
+    *into = writer.0;
+}
+
+/// Reads a call that waits.
+pub(super) fn decode_call(id: HeldId, raw: &[u8]) -> Result<StoredCall, DecodeError> {
+    let mut reader = Reader(raw);
+    Ok(StoredCall {
+        id,
+        since_ms: reader.number()?,
+        flow: reader.flow()?,
+        request: Bytes::copy_from_slice(reader.bytes()?),
     })
 }
 
@@ -404,6 +425,23 @@ mod tests {
         assert_eq!(raw[..8], (u64::MAX - 1).to_be_bytes());
         assert_eq!(decode_key(&raw), Ok(key));
         assert_eq!(decode_key(&raw[1..]), Err(DecodeError::Malformed));
+    }
+
+    #[test]
+    fn a_call_comes_back() {
+        let call = StoredCall {
+            id: HeldId(7),
+            since_ms: 1_700_000_000_000,
+            flow: phone().flow,
+            request: Bytes::from_static(b"INVITE sip:a@b SIP/2.0\r\n\r\n"),
+        };
+        let mut raw = Vec::new();
+        encode_call(&call, &mut raw);
+        assert_eq!(decode_call(call.id, &raw), Ok(call.clone()));
+        for end in 0..raw.len() {
+            let cut = decode_call(call.id, &raw[..end]);
+            assert_eq!(cut, Err(DecodeError::Malformed));
+        }
     }
 
     #[test]

@@ -202,7 +202,12 @@ impl Writer {
                 Change::Remove if self.owed.len() < OWED => {
                     self.owed.insert(*key);
                 }
-                Change::Extend(_) | Change::Put(_) | Change::Remove => {}
+                // A call that stays is taken up again and found over.
+                Change::Extend(_)
+                | Change::Put(_)
+                | Change::Remove
+                | Change::Hold(_)
+                | Change::Release => {}
             }
         }
     }
@@ -216,6 +221,12 @@ fn join(changes: &mut Changes, write: StoreWrite) {
         }
         StoreWrite::Remove(key) => {
             changes.insert(schema::encode_key(key), Change::Remove);
+        }
+        StoreWrite::Hold(call) => {
+            changes.insert(call.id.0.to_be_bytes(), Change::Hold(call));
+        }
+        StoreWrite::Release(id) => {
+            changes.insert(id.0.to_be_bytes(), Change::Release);
         }
         StoreWrite::Extend {
             key,
@@ -242,7 +253,7 @@ fn extend(entry: Entry<'_, RawKey, Change>, extension: Extension) {
                 binding.expires_unix = extension.expires_unix;
                 binding.registered_ms = extension.registered_ms;
             }
-            Change::Remove => {}
+            Change::Remove | Change::Hold(_) | Change::Release => {}
         },
     }
 }

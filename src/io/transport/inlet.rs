@@ -6,6 +6,7 @@
 //! that it comes after the flow's last message.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::io::transport::connection::Report;
 use crate::io::transport::counts::Counts;
+use crate::io::transport::inherit::{Predecessor, Stray};
 use crate::proto::shard::{Shards, bit, route};
 use crate::proto::sip::{Message, ParseError};
 use crate::proto::{CloseReason, Flow, FlowId, Input, ListenerId};
@@ -38,6 +40,10 @@ pub struct Inlet {
     /// Shards with an agent registered over a datagram flow; a connection keeps its own mask.
     datagrams: DashMap<(ListenerId, SocketAddr), u64, RandomState>,
     pub(super) counts: Counts,
+    /// The process that served before us, as long as it has calls.
+    predecessor: Option<Arc<Predecessor>>,
+    /// The bound addresses of the listeners, if there is a predecessor.
+    addresses: Vec<SocketAddr>,
 }
 
 impl Inlet {
@@ -49,7 +55,28 @@ impl Inlet {
             shards,
             datagrams: DashMap::default(),
             counts,
+            predecessor: None,
+            addresses: Vec::new(),
         }
+    }
+
+    /// Passes on what is for the process that served before us; `addresses` are the listeners'.
+    #[must_use]
+    pub fn succeeding(
+        mut self,
+        predecessor: Option<Arc<Predecessor>>,
+        addresses: &[SocketAddr],
+    ) -> Self {
+        self.predecessor = predecessor;
+        self.addresses = addresses.to_vec();
+        self
+    }
+
+    /// Whether no shard has input from the network waiting.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let mut queues = self.shards.iter().map(|queues| &queues.network);
+        queues.all(|queue| queue.capacity() == queue.max_capacity())
     }
 
     /// Hands an answer to the shard that waits for it.
@@ -83,6 +110,12 @@ impl Inlet {
     }
 
     pub(super) fn datagram_message(&self, flow: Flow, message: Message) {
+        if let Some(predecessor) = &self.predecessor
+            && predecessor.owns(&message)
+        {
+            self.pass(predecessor, flow, &message);
+            return;
+        }
         let bound = self.bound(flow);
         for shard in self.shards_of(&message, bound) {
             let message = message.clone();
@@ -129,6 +162,20 @@ impl Inlet {
         }
         self.datagrams
             .remove_if(&(listener, remote), |_, mask| *mask == 0);
+    }
+
+    fn pass(&self, predecessor: &Predecessor, flow: Flow, message: &Message) {
+        let local = self.addresses.get(usize::from(flow.listener.0));
+        let is_passed = local.is_some_and(|local| {
+            predecessor.pass(Stray {
+                local: *local,
+                remote: flow.remote,
+                bytes: message.raw().clone(),
+            })
+        });
+        if !is_passed {
+            self.counts.dropped.input_queue.inc();
+        }
     }
 
     fn bound(&self, flow: Flow) -> u64 {

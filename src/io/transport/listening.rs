@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
+use crate::io::transport::inherit::Inherited;
 use crate::io::transport::inlet::Inlet;
 use crate::io::transport::network::Network;
 use crate::io::transport::tcp::{self, StreamListener};
@@ -43,6 +45,8 @@ pub struct Listening {
     /// By listener; `None` for a stream listener.
     pub(super) datagrams: Vec<Option<Arc<DatagramSocket>>>,
     streams: Vec<StreamListener>,
+    /// Copies of the stream listeners' sockets, for a process that takes over.
+    pub(super) copies: Vec<OwnedFd>,
     backlogs: Vec<(Arc<DatagramSocket>, Backlog)>,
 }
 
@@ -52,22 +56,81 @@ pub struct Listening {
 ///
 /// Fails if an address cannot be bound or a certificate is not usable.
 pub fn bind(config: TransportConfig) -> Result<Listening, BindError> {
-    let tls = match config.tls.clone() {
-        Some(files) => Some(Arc::new(TlsServer::load(files)?)),
-        None => None,
-    };
-    let upstream_tls = TlsClient::load(config.upstream_ca.as_deref())?;
+    bind_with(config, &mut Inherited::default())
+}
+
+/// As [`bind`], but takes what is bound already.
+///
+/// # Errors
+///
+/// As [`bind`].
+pub fn bind_with(
+    config: TransportConfig,
+    inherited: &mut Inherited,
+) -> Result<Listening, BindError> {
+    Prepared::load(config)?.bind(inherited)
+}
+
+/// Certificates and roots that are read, before anything is bound.
+#[derive(Debug)]
+pub struct Prepared {
+    config: TransportConfig,
+    tls: Option<Arc<TlsServer>>,
+    upstream_tls: TlsClient,
+}
+
+impl Prepared {
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one is not usable.
+    pub fn load(config: TransportConfig) -> Result<Self, BindError> {
+        let tls = match config.tls.clone() {
+            Some(files) => Some(Arc::new(TlsServer::load(files)?)),
+            None => None,
+        };
+        let upstream_tls = TlsClient::load(config.upstream_ca.as_deref())?;
+        Ok(Self {
+            config,
+            tls,
+            upstream_tls,
+        })
+    }
+
+    /// As [`bind_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`].
+    pub fn bind(self, inherited: &mut Inherited) -> Result<Listening, BindError> {
+        let Self {
+            config,
+            tls,
+            upstream_tls,
+        } = self;
+        bind_prepared(config, tls, upstream_tls, inherited)
+    }
+}
+
+fn bind_prepared(
+    config: TransportConfig,
+    tls: Option<Arc<TlsServer>>,
+    upstream_tls: TlsClient,
+    inherited: &mut Inherited,
+) -> Result<Listening, BindError> {
     let mut listening = Listening {
         addresses: Vec::new(),
         tls,
         upstream_tls,
         datagrams: Vec::new(),
         streams: Vec::new(),
+        copies: Vec::new(),
         backlogs: Vec::new(),
         config,
     };
     for (id, (transport, address)) in (0..).zip(listening.config.listeners.clone()) {
-        listening.add(ListenerId(id), transport, address)?;
+        listening.add(ListenerId(id), transport, address, inherited)?;
     }
     Ok(listening)
 }
@@ -93,7 +156,7 @@ impl Listening {
             network.spawn(tcp::accept(Arc::clone(&network), listener));
         }
         for (socket, backlog) in backlogs {
-            network.spawn(Arc::clone(&socket).drain(backlog, counts.clone()));
+            network.spawn_sender(Arc::clone(&socket).drain(backlog, counts.clone()));
             network.spawn(socket.receive(Arc::clone(&inlet), limit));
         }
         if let Some(tls) = tls {
@@ -107,6 +170,7 @@ impl Listening {
         id: ListenerId,
         transport: Transport,
         address: SocketAddr,
+        inherited: &mut Inherited,
     ) -> Result<(), BindError> {
         let v6_only = socket::is_v6_only(&self.config.listeners, (transport, address));
         let refused = |error| BindError::Listen {
@@ -119,14 +183,24 @@ impl Listening {
                 return Err(BindError::NoCertificate);
             }
             Transport::Udp => {
-                let socket = socket::listen_datagram(address, v6_only).map_err(refused)?;
+                let socket = match inherited.datagram(address) {
+                    Some(socket) => socket::adopt_datagram(socket),
+                    None => socket::listen_datagram(address, v6_only),
+                };
+                let socket = socket.map_err(refused)?;
                 self.addresses.push(socket.local_addr().map_err(refused)?);
                 let (socket, backlog) = DatagramSocket::new(id, socket, address.is_ipv6());
                 self.datagrams.push(Some(Arc::clone(&socket)));
                 self.backlogs.push((socket, backlog));
             }
             Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
-                let listener = socket::listen_stream(address, v6_only).map_err(refused)?;
+                let listener = match inherited.stream(address) {
+                    Some(listener) => socket::adopt_stream(listener),
+                    None => socket::listen_stream(address, v6_only),
+                };
+                let listener = listener.map_err(refused)?;
+                let copy = listener.as_fd().try_clone_to_owned();
+                self.copies.push(copy.map_err(refused)?);
                 self.addresses.push(listener.local_addr().map_err(refused)?);
                 self.datagrams.push(None);
                 self.streams.push(StreamListener {

@@ -18,6 +18,7 @@ mod connection;
 mod counts;
 mod cutter;
 mod hop;
+mod inherit;
 mod inlet;
 mod listening;
 mod network;
@@ -33,8 +34,9 @@ mod ws;
 
 pub use connection::{Report, SendError};
 pub use counts::{Closed, Counts, Dropped, Refused};
+pub use inherit::{Inherited, Predecessor, Stray};
 pub use inlet::{Inlet, MAX_SHARDS, ShardQueues};
-pub use listening::{BindError, Listening, bind};
+pub use listening::{BindError, Listening, Prepared, bind, bind_with};
 pub use network::Network;
 pub use tls::{TlsError, TlsFiles};
 

@@ -1,8 +1,14 @@
 //! The running transports: the table of connections, and sending.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
@@ -19,13 +25,14 @@ use crate::io::clock::Clock;
 use crate::io::transport::admission::{Admission, Share};
 use crate::io::transport::connection::{Connection, Report, SendError};
 use crate::io::transport::counts::Counts;
+use crate::io::transport::inherit::Stray;
 use crate::io::transport::inlet::Inlet;
 use crate::io::transport::listening::Listening;
 use crate::io::transport::stream::StreamTask;
 use crate::io::transport::tls::{TlsClient, TlsServer};
 use crate::io::transport::udp::DatagramSocket;
 use crate::io::transport::{TransportLimits, hop, wire};
-use crate::proto::sip::FrameLimits;
+use crate::proto::sip::{FrameLimits, Message};
 use crate::proto::{
     CloseReason, ConnectionId, Destination, Flow, FlowId, Hop, ListenerId, Transport,
 };
@@ -53,6 +60,10 @@ pub struct Network {
     pub(super) upstream_tls: TlsClient,
     last_eviction: Mutex<Option<Instant>>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// Those that still send when nothing is received any more.
+    senders: Mutex<Vec<AbortHandle>>,
+    /// Copies of the stream listeners' sockets.
+    copies: Mutex<Vec<OwnedFd>>,
     /// Connections that run, to wait for the last one.
     running: watch::Sender<usize>,
 }
@@ -81,6 +92,8 @@ impl Network {
             upstream_tls: listening.upstream_tls,
             last_eviction: Mutex::new(None),
             tasks: Mutex::new(Vec::new()),
+            senders: Mutex::new(Vec::new()),
+            copies: Mutex::new(listening.copies),
             running: watch::Sender::new(0),
         }
     }
@@ -203,6 +216,42 @@ impl Network {
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
+        self.copies.lock().clear();
+    }
+
+    /// Copies of the listening sockets, for a process that takes over.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no file descriptor left.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let datagrams = self.datagrams.iter().flatten().map(|socket| socket.copy());
+        let copies = self.copies.lock();
+        let streams = copies.iter().map(OwnedFd::try_clone);
+        datagrams.chain(streams).collect()
+    }
+
+    /// A datagram that came to the process that took over.
+    pub fn take_stray(&self, stray: Stray) {
+        let is_it = |(transport, address): &(Transport, SocketAddr)| {
+            *transport == Transport::Udp && *address == stray.local
+        };
+        let Some(listener) = self.listeners.iter().position(is_it) else {
+            return;
+        };
+        let listener = ListenerId(u16::try_from(listener).unwrap_or_default());
+        let flow = Flow {
+            id: FlowId::Datagram {
+                listener,
+                remote: stray.remote,
+            },
+            listener,
+            remote: stray.remote,
+            transport: Transport::Udp,
+        };
+        if let Ok(message) = Message::parse(stray.bytes) {
+            self.inlet.datagram_message(flow, message);
+        }
     }
 
     /// Closes every connection once its queue is written, and waits for them.
@@ -217,6 +266,9 @@ impl Network {
             let open = self.connections();
             tracing::warn!(open, "connections did not close in time");
         }
+        for task in self.senders.lock().drain(..) {
+            task.abort();
+        }
     }
 
     // --- for the connections' tasks ---
@@ -227,6 +279,10 @@ impl Network {
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().push(tokio::spawn(task).abort_handle());
+    }
+
+    pub(super) fn spawn_sender(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.senders.lock().push(tokio::spawn(task).abort_handle());
     }
 
     pub(super) fn next_flow(&self) -> FlowId {
@@ -261,10 +317,19 @@ impl Network {
         let FlowId::Stream(id) = flow.id else {
             return;
         };
-        self.connections.insert(id, connection);
+        self.connections.insert(id, Arc::clone(&connection));
         self.running.send_modify(|running| *running += 1);
         self.counts().open(flow.transport).inc();
-        let reason = task.run().await;
+        let reason = match unless_it_panics(task.run()).await {
+            Some(reason) => reason,
+            None => {
+                // Whoever counts on the connection must hear of its end all the same.
+                let bound = self.abandon(&connection).await;
+                let reason = CloseReason::Transport;
+                self.inlet.closed(flow.id, bound, reason).await;
+                reason
+            }
+        };
         tracing::debug!(?id, ?reason, "connection closed");
         self.connections.remove(&id);
         self.counts().open(flow.transport).dec();
@@ -272,9 +337,11 @@ impl Network {
         self.running.send_modify(|running| *running -= 1);
     }
 
-    /// Answers those who wait for a connection that was never opened.
-    pub(super) async fn abandon(&self, connection: &Connection) {
-        for message in connection.shut().queue {
+    /// Answers those who wait for a connection that was never opened, or whose task is no more.
+    /// Returns the shards that have agents on it.
+    pub(super) async fn abandon(&self, connection: &Connection) -> u64 {
+        let remains = connection.shut();
+        for message in remains.queue {
             match message.report {
                 Some(report) => self.inlet.report(report).await,
                 None => {
@@ -282,6 +349,7 @@ impl Network {
                 }
             }
         }
+        remains.bound
     }
 
     pub(super) fn forget_hop(&self, hop: &Hop, connection: &Arc<Connection>) {
@@ -381,5 +449,97 @@ impl Network {
         };
         let limit = self.limits.hop_write_queue;
         Arc::new(Connection::new(flow, true, limit, None))
+    }
+}
+
+/// Runs a connection's task; `None` if it panicked, which must cost nobody else anything.
+async fn unless_it_panics<T>(task: impl Future<Output = T>) -> Option<T> {
+    let mut task = pin!(task);
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        },
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::Context;
+
+    use tokio::io::ReadBuf;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::io::transport::{ShardQueues, TransportConfig, bind};
+    use crate::proto::Input;
+
+    /// A stream whose reading panics.
+    struct Panics;
+
+    impl AsyncRead for Panics {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            panic!("a defect of ours")
+        }
+    }
+
+    impl AsyncWrite for Panics {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_task_panics_is_gone_and_its_agents_sleep() {
+        let (queue, mut inputs) = mpsc::channel(4);
+        let (answers, _answers) = mpsc::channel(4);
+        let queues = ShardQueues {
+            network: queue,
+            answers,
+        };
+        let inlet = Arc::new(Inlet::new(vec![queues], Counts::default()));
+        let config = TransportConfig {
+            listeners: Vec::new(),
+            tls: None,
+            upstream_ca: None,
+            frames: FrameLimits {
+                message_bytes: 65_536,
+                headers: 128,
+            },
+            first_connection: 1,
+            limits: TransportLimits::default(),
+        };
+        let network = bind(config).unwrap().start(inlet);
+        let flow = Flow {
+            id: network.next_flow(),
+            listener: ListenerId(0),
+            remote: SocketAddr::from(([192, 0, 2, 1], 5060)),
+            transport: Transport::Tcp,
+        };
+        let connection = network.inbound(flow, None);
+        assert!(connection.bind(0));
+        network.run(network.task(Panics, connection)).await;
+        assert_eq!(network.connections(), 0);
+        assert!(network.connections.is_empty());
+        let closed = inputs.try_recv().unwrap();
+        assert!(matches!(closed, Input::FlowClosed { flow: id, .. } if id == flow.id));
     }
 }

@@ -63,6 +63,18 @@ pub(super) fn listen_datagram(address: SocketAddr, v6_only: bool) -> io::Result<
     UdpSocket::from_std(socket.into())
 }
 
+/// Takes a socket that somebody else has bound.
+pub(super) fn adopt_stream(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// Takes a socket that somebody else has bound.
+pub(super) fn adopt_datagram(socket: std::net::UdpSocket) -> io::Result<UdpSocket> {
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
 /// Sets what every connection needs: no delay, and an end when the peer is gone.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);

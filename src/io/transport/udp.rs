@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,11 @@ impl DatagramSocket {
             backlog,
         };
         (Arc::new(socket), Backlog(waiting))
+    }
+
+    /// A copy of its socket, for a process that takes over.
+    pub(super) fn copy(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// Sends at once, or as soon as the operating system has room.

@@ -6,6 +6,7 @@ use slab::Slab;
 use crate::proto::FlowId;
 use crate::proto::proxy::response_context::{Phase, ResponseContext};
 use crate::proto::push::wake::Waiter;
+use crate::proto::transaction::branch_number;
 
 /// The contexts.
 #[derive(Debug, Default)]
@@ -92,6 +93,21 @@ impl Contexts {
         let waits =
             |context: &&ResponseContext| context.phase != Phase::Answered && context.kept == 0;
         contexts.filter(waits).count()
+    }
+
+    /// Forgets what the store has, and returns the numbers of the other unanswered requests.
+    /// Timers and answers of what is forgotten find nothing.
+    pub(super) fn hand_over(&mut self) -> Vec<u64> {
+        let is_held = |slot: &Slot| slot.context.as_ref().is_some_and(|c| c.held.is_some());
+        self.slots.retain(|_, slot| !is_held(slot));
+        let contexts = self
+            .slots
+            .iter()
+            .filter_map(|(_, slot)| slot.context.as_deref());
+        contexts
+            .filter(|context| context.phase != Phase::Answered)
+            .filter_map(|context| Some(branch_number(context.request.top_via().ok()?.branch()?)))
+            .collect()
     }
 
     /// How many there are.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::proto::Output;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::settings::Settings;
@@ -10,6 +11,13 @@ impl Proxy {
     /// Takes no new calls from now on.
     pub(in crate::proto) fn drain(&mut self) {
         self.is_draining = true;
+    }
+
+    /// Leaves the calls that wait for phones to another process, and ends the others.
+    pub(in crate::proto) fn hand_over(&mut self, fx: &mut Effects<'_>) {
+        self.is_draining = true;
+        let left = self.contexts.hand_over();
+        fx.output(Output::HandedOver(left));
     }
 
     /// Goes on by other settings; what is under way keeps the timers that it has armed.

@@ -103,7 +103,10 @@ impl Proxy {
     pub(super) fn hold_left(&self, now: Instant, context: &ResponseContext) -> Duration {
         let wake = &self.settings.wake;
         let whole = match context.hold {
-            Hold::Call => return wake.timeout,
+            Hold::Call => {
+                let left = |by: Instant| by.saturating_duration_since(now);
+                return context.wake_by.map_or(wake.timeout, left).min(wake.timeout);
+            }
             Hold::Message | Hold::Notify(_) => wake.message_hold,
             Hold::Brief { is_pushed: true } if context.is_invite() => wake.timeout,
             // The answer must be there before Timer F of the sender (RFC 8599 §5.6.2).

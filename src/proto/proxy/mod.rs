@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -35,6 +36,7 @@ mod contexts;
 mod control;
 mod device;
 mod forward;
+mod health;
 mod hold;
 mod late_wake;
 mod left;
@@ -45,6 +47,7 @@ mod qualify;
 mod register;
 mod response;
 mod response_context;
+mod resume;
 mod sips;
 mod targets;
 mod upstream;
@@ -84,6 +87,8 @@ pub struct Proxy {
     by_device: HashMap<BindingKey, SmallVec<[Waiter; 2]>, RandomState>,
     /// The branches whose request is live on a flow that their device has left for another.
     moved: HashMap<FlowId, SmallVec<[Waiter; 1]>, RandomState>,
+    /// The node of each OPTIONS that asks whether one is back.
+    checks: HashMap<ClientId, u16, RandomState>,
     /// Agents whose first REGISTER is under way: chan_sip qualifies before it answers.
     registering: HashMap<AorId, u32, RandomState>,
     /// The context that waits for a write, by the ticket's number.
@@ -92,6 +97,8 @@ pub struct Proxy {
     /// What is kept for devices that sleep.
     shelf: hold::Shelf,
     is_draining: bool,
+    /// When the call came that is just taken up from an earlier process.
+    resumed: Option<Instant>,
 }
 
 /// Who sent a request.
@@ -135,11 +142,13 @@ impl Proxy {
             left: HashMap::default(),
             by_device: HashMap::default(),
             moved: HashMap::default(),
+            checks: HashMap::default(),
             registering: HashMap::default(),
             tickets: HashMap::default(),
             last_ticket: 0,
             shelf: hold::Shelf::default(),
             is_draining: false,
+            resumed: None,
         }
     }
 
@@ -318,6 +327,7 @@ impl Proxy {
                 }
             }
             Timer::Context(id, timer) => self.on_context_timer(fx, id, timer),
+            Timer::Health(node) => self.on_health_due(fx, node),
             Timer::LateAnswer(client) => {
                 self.late_answers.remove(&client);
             }

@@ -78,6 +78,8 @@ impl Proxy {
             is_in_dialog: false,
             hold: Hold::Brief { is_pushed: false },
             kept: 0,
+            held: None,
+            wake_by: None,
             is_elsewhere: false,
         });
         self.open(fx, context);

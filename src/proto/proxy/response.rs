@@ -44,7 +44,9 @@ impl Proxy {
         response: Option<&Message>,
     ) {
         let Some(owner) = self.clients.get(&client).copied() else {
-            if !self.on_left_event(fx, client, event, response) {
+            if !self.on_checked(fx, client, event, response)
+                && !self.on_left_event(fx, client, event, response)
+            {
                 self.on_late_answer(fx, client, response);
             }
             return;
@@ -324,7 +326,7 @@ impl Proxy {
             .map(|hop| hop.node);
         let has_more = *next < hops.len() && context.phase == Phase::Open;
         if let Some(node) = tried {
-            self.upstreams.penalise(fx.now, node);
+            self.on_node_silent(fx, node);
         }
         if !has_more {
             return false;
@@ -424,6 +426,7 @@ impl Proxy {
         if context.may_be_kept() {
             self.answer_kept(fx, &mut context);
         }
+        self.keep_call(fx, &mut context);
         let has_answers = context.branches.iter().all(Branch::has_answered);
         if !has_answers || self.awaits_store(&context) {
             self.contexts.put(context);

@@ -8,6 +8,7 @@
 //! Invariants: one branch per device; at most one live client transaction per branch; a context
 //! whose branches are all Final has answered.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -21,7 +22,9 @@ use crate::proto::registration::relay::Relay;
 use crate::proto::sip::Message;
 use crate::proto::timer::TimerKey;
 use crate::proto::transaction::{ClientId, ServerId};
-use crate::proto::{AorId, BindingId, BindingKey, Destination, Flow, ListenerId, Transport};
+use crate::proto::{
+    AorId, BindingId, BindingKey, Destination, Flow, FlowId, HeldId, ListenerId, Transport,
+};
 
 /// One request on its way.
 #[derive(Debug)]
@@ -46,6 +49,10 @@ pub(super) struct ResponseContext {
     pub(super) hold: Hold,
     /// The bytes that it is kept in, after its sender was told that it was taken; 0: it is not.
     pub(super) kept: usize,
+    /// Its name in the store, while it is kept there.
+    pub(super) held: Option<HeldId>,
+    /// Until when it may wait for devices, if it began in an earlier process.
+    pub(super) wake_by: Option<Instant>,
     /// The caller said that somebody else answered.
     pub(super) is_elsewhere: bool,
 }
@@ -234,6 +241,15 @@ impl Leg {
             transport: flow.transport,
             listener: flow.listener,
             node: None,
+        }
+    }
+
+    /// The address that it goes to; a connection that is open has none here.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match &self.to {
+            Destination::Flow(FlowId::Datagram { remote, .. }) => Some(*remote),
+            Destination::Flow(FlowId::Stream(_)) => None,
+            Destination::Hop(hop) => Some(hop.address),
         }
     }
 

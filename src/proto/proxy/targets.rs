@@ -67,12 +67,13 @@ impl Proxy {
             }
         };
         let hold = self.hold_of(request, is_in_dialog, branches.first());
+        let (started, wake_by) = self.began(fx.now);
         let context = Box::new(ResponseContext {
             id: self.contexts.reserve(),
             server,
             request: request.clone(),
             flow,
-            started: fx.now,
+            started,
             kind: if is_invite {
                 Kind::Invite
             } else {
@@ -86,6 +87,8 @@ impl Proxy {
             is_in_dialog,
             hold,
             kept: 0,
+            held: None,
+            wake_by,
             is_elsewhere: false,
         });
         self.open(fx, context);

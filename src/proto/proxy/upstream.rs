@@ -51,6 +51,8 @@ pub(super) struct Upstreams {
 struct NodeState {
     hops: Vec<Hop>,
     penalty_until: Option<Instant>,
+    /// It is asked by OPTIONS until it answers.
+    is_down: bool,
 }
 
 impl Upstreams {
@@ -144,17 +146,33 @@ impl Upstreams {
         }
     }
 
-    /// A node gave no answer: others of its group come first for a time.
-    pub(super) fn penalise(&mut self, now: Instant, node: u16) {
-        if let Some(state) = self.nodes.get_mut(usize::from(node)) {
-            state.penalty_until = Some(now + PENALTY);
-        }
+    /// A node gave no answer: others of its group come first for a time, or until it answers
+    /// OPTIONS. True if it is to be asked: nobody does so yet, and there are others.
+    pub(super) fn penalise(&mut self, now: Instant, node: u16) -> bool {
+        let mut groups = self.settings.upstreams.iter();
+        let has_sibling = groups.any(|group| {
+            group.nodes.len() > 1 && group.nodes.iter().any(|known| known.index == node)
+        });
+        let Some(state) = self.nodes.get_mut(usize::from(node)) else {
+            return false;
+        };
+        state.penalty_until = Some(now + PENALTY);
+        has_sibling && !std::mem::replace(&mut state.is_down, has_sibling)
+    }
+
+    /// Whether a node is asked by OPTIONS whether it is back.
+    #[must_use]
+    pub(super) fn is_down(&self, node: u16) -> bool {
+        self.nodes
+            .get(usize::from(node))
+            .is_some_and(|state| state.is_down)
     }
 
     /// A node answered.
     pub(super) fn absolve(&mut self, node: u16) {
         if let Some(state) = self.nodes.get_mut(usize::from(node)) {
             state.penalty_until = None;
+            state.is_down = false;
         }
     }
 
@@ -235,7 +253,7 @@ impl Upstreams {
                 continue;
             };
             let list = match state.penalty_until {
-                Some(until) if until > now => &mut penalised,
+                Some(until) if until > now || state.is_down => &mut penalised,
                 Some(_) | None => &mut healthy,
             };
             list.extend(

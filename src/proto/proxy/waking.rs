@@ -41,6 +41,7 @@ impl Proxy {
         let timer = fx.arm(after, Timer::Context(context.id, ContextTimer::Wake(index)));
         set_state(context, index, BranchState::Waking { timer });
         match context.hold {
+            Hold::Call if after.is_zero() => {}
             Hold::Call => {
                 report_step(fx, context, key, Step::Waits(why));
                 self.push_for(fx, context, index, key);

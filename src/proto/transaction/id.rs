@@ -1,7 +1,7 @@
 //! The names of transactions, and the Via branch that carries a client transaction's name
 //! (RFC 3261 §8.1.1.7, §17.1.3).
 //!
-//! 64 random bits per branch: a response cannot be forged by somebody who has not seen the request.
+//! 63 random bits per branch: a response cannot be forged by somebody who has not seen the request.
 
 use std::fmt::Write as _;
 
@@ -30,7 +30,20 @@ pub struct ClientId {
     pub nonce: u64,
 }
 
+/// The number of a Via branch, whoever wrote it: the same in every process.
+#[must_use]
+pub fn branch_number(branch: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(branch)
+}
+
 impl ClientId {
+    /// Whether it is of a process whose branches are odd: a process that takes over from another
+    /// makes the other ones.
+    #[must_use]
+    pub const fn is_odd(self) -> bool {
+        self.nonce & 1 == 1
+    }
+
     /// Returns the Via branch that names it: `z9hG4bK`, then shard, slot and nonce in lower-case
     /// hexadecimal digits of fixed number, which no peer rewrites.
     #[must_use]

@@ -19,7 +19,7 @@ mod server_non_invite;
 mod table;
 mod timers;
 
-pub use id::{ClientId, ServerId};
+pub use id::{ClientId, ServerId, branch_number};
 pub use server::response_flow;
 pub use table::Transactions;
 

@@ -159,7 +159,8 @@ impl Transactions {
         let id = ClientId {
             // A slab of 2^32 entries would not fit into memory.
             slot: u32::try_from(entry.key()).unwrap_or(u32::MAX),
-            nonce: fx.random(),
+            // The lowest bit tells this process from the one that it took over from.
+            nonce: fx.random() & !1 | self.secret[0] & 1,
         };
         entry.insert(Client::reserved(id));
         id

@@ -11,6 +11,8 @@ pub(crate) mod loopback;
 pub(crate) mod process;
 pub(crate) mod rouse;
 pub(crate) mod scene;
+#[path = "../../live/rig/sipp.rs"]
+pub(crate) mod sipp;
 
 use std::time::{Duration, Instant};
 

@@ -127,6 +127,28 @@ impl Rouse {
         }
     }
 
+    /// Has a new process take over; returns the old one.
+    pub(crate) async fn take_over(&mut self) -> Self {
+        let words = "gateway started";
+        let before = self.log().matches(words).count();
+        let child = self.spawn(&["--takeover"]);
+        let old = Self {
+            ip: self.ip,
+            home: self.home.clone(),
+            setup: self.setup.clone(),
+            child: self.child.replace(child),
+        };
+        self.says(words, before + 1).await;
+        old
+    }
+
+    /// The same when nobody serves.
+    pub(crate) fn take_over_from_nobody(&mut self) {
+        let child = self.spawn(&["--takeover"]);
+        self.child = Some(child);
+        self.listens();
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()

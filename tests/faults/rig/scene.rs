@@ -11,10 +11,10 @@ use rouse::standin::timeline::Timeline;
 
 use super::certificates::certificates;
 use super::rouse::{Rouse, Setup};
-use super::{SOON, home, loopback};
+use super::{SOON, eventually, home, loopback};
 
 /// Agents that every Asterisk here has: 1000 to 1999, with this password.
-pub(crate) const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct-horse";
 
 /// Everybody but the phones.
 pub(crate) struct Scene {
@@ -66,8 +66,12 @@ pub(crate) async fn asterisk(ip: std::net::Ipv4Addr) -> Asterisk {
     config.port = 5060;
     config.qualify = false;
     config.patience = SOON;
-    let started = Asterisk::start(config, Timeline::new()).await;
-    started.expect("the address is free")
+    // One that was there a moment ago may still be closing its sockets.
+    eventually("the address is free", async || {
+        let started = Asterisk::start(config.clone(), Timeline::new()).await;
+        started.ok()
+    })
+    .await
 }
 
 /// `[[push.apns]]` for a stand-in.

@@ -423,6 +423,7 @@ impl Play {
                 let write = (!self.is_store_broken).then_some(write);
                 self.network.at(self.store, Event::Stored { ticket, write });
             }
+            Output::HandedOver(left) => self.world.left.extend(left),
             Output::Claim(claim) => self.world.input(Input::Claimed(claim)),
             // It has left.
             Output::Withdraw(_)
