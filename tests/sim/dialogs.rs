@@ -158,6 +158,19 @@ fn answer(world: &mut World, sent: &Sent, flow: Flow) {
 }
 
 #[test]
+pub fn two_contacts_in_one_register_do_not_share_a_purr() {
+    let mut world = World::new();
+    let second = format!("Contact: <sip:1001@10.0.0.6:5060;{FCM_TWO}>{TWO}\r\nExpires:");
+    let both = register(tcp(1), "1001", FCM, ONE, 600, 1).replacen("Expires:", &second, 1);
+    world.receive(tcp(1), both);
+    let relayed = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&relayed));
+    let caps = world.expect("SIP/2.0 200").header(HeaderName::FeatureCaps);
+    assert_eq!(caps, "*;+sip.pns=\"fcm\"");
+    assert_eq!(world.count(), (2, 2));
+}
+
+#[test]
 pub fn every_2xx_brings_a_new_purr_for_a_phone_that_is_pushed() {
     let mut world = World::new();
     let one = purr(&mut world, tcp(1), FCM);

@@ -414,6 +414,14 @@ fn ask(world: &mut World, flow: Flow, user: &str, expires: u32) -> Sent {
     world.expect("REGISTER")
 }
 
+/// The same, with a CSeq of its own.
+fn ask_as(world: &mut World, flow: Flow, user: &str, number: u32) -> Sent {
+    world.advance(Duration::from_secs(1));
+    world.sent.clear();
+    world.receive(flow, register(flow, user, APNS, ONE, 3600, number));
+    world.expect("REGISTER")
+}
+
 fn grant(world: &mut World, relayed: &Sent) {
     world.receive(pbx(), ok_to_register(relayed));
     world.expect("SIP/2.0 200");
@@ -521,6 +529,91 @@ pub fn a_phone_installed_anew_whose_registration_ended_while_it_was_woken_gets_i
     let sent = world.expect("INVITE");
     assert_eq!(sent.to, Destination::Flow(tcp(3).id));
     world.receive(tcp(3), response(&sent, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_copy_of_an_older_register_that_arrives_last_does_not_count() {
+    let mut world = World::new();
+    let newer = ask_as(&mut world, udp(2), "1001", 60);
+    let older = ask_as(&mut world, udp(1), "1001", 59);
+    grant(&mut world, &newer);
+    grant(&mut world, &older);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(udp(2).id));
+    world.receive(udp(2), response(&sent, "486 Busy Here", ""));
+    world.advance(Duration::from_secs(40));
+    // An app that counts anew is no copy.
+    let anew = ask_as(&mut world, udp(3), "1001", 1);
+    grant(&mut world, &anew);
+    world.receive(pbx(), invite("1001", "c2"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(udp(3).id));
+}
+
+#[test]
+pub fn a_phone_that_declines_where_it_was_called_first_declines_the_call() {
+    let (mut world, first, second) = called_twice();
+    world.receive(udp(2), response(&second, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.receive(udp(1), response(&first, "603 Decline", ""));
+    world.expect("ACK");
+    let cancel = world.expect("CANCEL");
+    assert_eq!(cancel.to, Destination::Flow(udp(2).id));
+    world.receive(udp(2), response(&cancel, "200 OK", ""));
+    world.receive(udp(2), response(&second, "487 Request Terminated", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 603");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_phone_whose_first_invite_ends_with_its_connection_keeps_the_second() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 3600);
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let first = world.expect("INVITE");
+    world.register_for(tcp(2), "1001", APNS, ONE, 3600);
+    let second = world.expect("INVITE");
+    world.receive(tcp(1), response(&first, "100 Trying", ""));
+    world.close(tcp(1));
+    world.expect_nothing();
+    world.receive(tcp(2), response(&second, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.receive(tcp(2), response(&second, "486 Busy Here", ""));
+    world.expect("ACK");
+    world.expect("SIP/2.0 486");
+    world.assert_quiet();
+}
+
+#[test]
+pub fn a_ringing_phone_whose_registration_ended_gets_its_call_where_it_registers() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", APNS, ONE, 3600);
+    world.advance(Duration::from_secs(3590));
+    world.pushes.clear();
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let asked = world.expect("OPTIONS");
+    world.receive(tcp(1), response(&asked, "200 OK", ""));
+    let first = world.expect("INVITE");
+    world.receive(tcp(1), response(&first, "180 Ringing", ""));
+    world.expect("SIP/2.0 180");
+    world.advance(Duration::from_secs(15));
+    assert_eq!(world.count(), (0, 0));
+    let relayed = ask(&mut world, tcp(2), "1001", 3600);
+    world.close(tcp(1));
+    world.expect_nothing();
+    grant(&mut world, &relayed);
+    let second = world.expect("INVITE");
+    assert_eq!(second.to, Destination::Flow(tcp(2).id));
+    world.receive(tcp(2), response(&second, "486 Busy Here", ""));
     world.expect("ACK");
     world.expect("SIP/2.0 486");
     world.assert_quiet();

@@ -62,6 +62,7 @@ fn calls_land_in_their_shards() {
 #[test]
 fn dialogs_land_in_their_shards() {
     play(&[
+        dialogs::two_contacts_in_one_register_do_not_share_a_purr,
         dialogs::every_2xx_brings_a_new_purr_for_a_phone_that_is_pushed,
         dialogs::a_purr_reaches_the_peer_and_nothing_else_about_pushes_does,
         dialogs::a_request_in_a_dialog_with_a_purr_wakes_the_phone_and_waits_for_it,
@@ -341,6 +342,10 @@ fn races_land_in_their_shards() {
         races::a_phone_that_changed_hands_in_the_wrong_order_rings_for_its_new_agent_alone,
         races::a_phone_that_changed_hands_after_its_token_died_and_a_restart_rings_for_its_new_agent,
         races::a_phone_installed_anew_whose_registration_ended_while_it_was_woken_gets_its_call,
+        races::a_copy_of_an_older_register_that_arrives_last_does_not_count,
+        races::a_phone_that_declines_where_it_was_called_first_declines_the_call,
+        races::a_phone_whose_first_invite_ends_with_its_connection_keeps_the_second,
+        races::a_ringing_phone_whose_registration_ended_gets_its_call_where_it_registers,
     ]);
 }
 

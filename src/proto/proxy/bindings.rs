@@ -11,7 +11,7 @@ use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::Branch;
 use crate::proto::push::{Notice, refresh};
-use crate::proto::registration::binding::{Binding, StoredBinding, unpushed_apps};
+use crate::proto::registration::binding::{Asked, Binding, StoredBinding, unpushed_apps};
 use crate::proto::registration::location::FlowChange;
 use crate::proto::timer::Timer;
 use crate::proto::{
@@ -130,7 +130,7 @@ impl Proxy {
             if key.aor == claim.by.aor || is_kept || has_both {
                 continue;
             }
-            if binding.is_newer_than(claim.asked) {
+            if binding.asked.at > claim.asked && binding.is_flow_open {
                 newer.push(binding.claim(key.aor, claim.app));
                 continue;
             }
@@ -298,7 +298,10 @@ impl Proxy {
             last_call: None,
             expires: fx.now + Duration::from_secs(left),
             registered_ms: stored.registered_ms,
-            asked: fx.now,
+            asked: Asked {
+                at: fx.now,
+                cseq: None,
+            },
             timer: None,
         };
         self.put_binding(fx, &aor, upstream, binding);

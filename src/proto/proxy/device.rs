@@ -285,6 +285,7 @@ impl Proxy {
                 self.clients.remove(&client);
                 self.transactions.abandon(fx, client);
                 match other {
+                    Some((_, flow)) if self.is_out_on(fx, context, index, flow.id) => {}
                     Some((key, flow)) => self.move_branch(fx, context, index, key, flow),
                     None => self.on_device_lost(fx, context, index, Reject::NoDevice),
                 }
@@ -338,10 +339,11 @@ impl Proxy {
         else {
             return;
         };
-        let can_wake = self
-            .location
-            .binding(key)
-            .is_some_and(|binding| binding.push.is_some());
+        let can_wake = match self.location.binding(key) {
+            Some(binding) => binding.push.is_some(),
+            // Its time was over, and it is about to be there again.
+            None => self.registering.contains_key(&key.aor),
+        };
         if context.may_be_kept() {
             return self.on_kept_lost(fx, context, index, key, reject);
         }

@@ -7,7 +7,6 @@
 //! cancelled when it rings; a 2xx counts as long as the call goes on, and after that is hung up.
 //! Invariant: what is here has a live client transaction and no entry in `Proxy::clients`.
 
-use crate::proto::Destination;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::calling;
@@ -15,12 +14,14 @@ use crate::proto::proxy::response_context::{Leg, Phase, ResponseContext};
 use crate::proto::push::wake::Waiter;
 use crate::proto::sip::Message;
 use crate::proto::transaction::{ClientEvent, ClientId};
+use crate::proto::{Destination, FlowId};
 
 /// Where it went, and for whom.
 #[derive(Clone, Debug)]
 pub(super) struct Left {
     branch: Waiter,
     leg: Leg,
+    is_cancelled: bool,
 }
 
 impl Proxy {
@@ -50,7 +51,12 @@ impl Proxy {
             context,
             branch: index,
         };
-        self.left.insert(client, Left { branch, leg });
+        let left = Left {
+            branch,
+            leg,
+            is_cancelled: false,
+        };
+        self.left.insert(client, left);
     }
 
     /// Something is heard of one; returns whether it was one.
@@ -67,13 +73,24 @@ impl Proxy {
         match (event, response) {
             (ClientEvent::Provisional, Some(response)) => {
                 if !self.rings_first(fx, client, &left, response) {
+                    if let Some(left) = self.left.get_mut(&client) {
+                        left.is_cancelled = true;
+                    }
                     self.transactions.cancel(fx, client, &[]);
                 }
             }
             (ClientEvent::Final, Some(response)) => {
                 self.left.remove(&client);
-                if let Some(status @ 200..=299) = response.status() {
-                    self.on_left_answered(fx, client, &left, status, response);
+                match response.status() {
+                    Some(status @ 200..=299) => {
+                        self.on_left_answered(fx, client, &left, status, response);
+                    }
+                    Some(status @ 600..=699) if !self.settings.wake.no_global_decline => {
+                        self.with_context(fx, left.branch.context, |proxy, fx, context| {
+                            proxy.on_declined(fx, context, status, response);
+                        });
+                    }
+                    Some(_) | None => {}
                 }
             }
             (ClientEvent::Provisional | ClientEvent::Final, None) => {}
@@ -128,6 +145,36 @@ impl Proxy {
             return false;
         }
         self.take_back(fx, context, index, client);
+        true
+    }
+
+    /// A branch whose device is on this flow again, where its INVITE is out still: that is the
+    /// branch's again. Returns whether there is one.
+    pub(super) fn is_out_on(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        index: u16,
+        flow: FlowId,
+    ) -> bool {
+        let wanted = Waiter {
+            context: context.id,
+            branch: index,
+        };
+        let to = Destination::Flow(flow);
+        let there = self
+            .left
+            .iter()
+            .find(|(_, left)| left.branch == wanted && left.leg.to == to && !left.is_cancelled);
+        let Some(client) = there.map(|(client, _)| *client) else {
+            return false;
+        };
+        let Some(calling) = calling(context, index) else {
+            return false;
+        };
+        calling.is_provisional = false;
+        self.take_back(fx, context, index, client);
+        self.arm_grace(fx, context, index);
         true
     }
 

@@ -1,7 +1,7 @@
 //! Driving a REGISTER (RFC 3261 §10, RFC 8599 §5.6): relayed to the upstream, made durable on its
 //! 2xx, answered, and only then whoever waited for the device goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
@@ -12,7 +12,7 @@ use crate::proto::proxy::response_context::{
     Branch, Change, Granted, Hold, Kind, Phase, Registration, ResponseContext, Target,
 };
 use crate::proto::push::params::PushParams;
-use crate::proto::registration::binding::Binding;
+use crate::proto::registration::binding::{Asked, Binding};
 use crate::proto::registration::location::Agent;
 use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
@@ -167,7 +167,7 @@ impl Proxy {
             }
             return;
         }
-        let (flow, asked) = (context.flow, context.started);
+        let (flow, asked) = (context.flow, context.asked());
         let call_id = context.call_id();
         let Kind::Register(registration) = &mut context.kind else {
             return;
@@ -210,13 +210,18 @@ impl Proxy {
         }
     }
 
-    /// A new PURR for the first device of a REGISTER that is pushed.
+    /// A new PURR for the device of a REGISTER that is pushed.
     fn purr_for(&self, fx: &mut Effects<'_>, relay: &Relay) -> Option<String> {
         let Ask::Devices(devices) = &relay.ask else {
             return None;
         };
         let is_pushed = |device: &&DeviceAsk| device.expires > 0 && device.push.is_ok();
-        let device = devices.iter().find(is_pushed)?;
+        let mut pushed = devices.iter().filter(is_pushed);
+        let device = pushed.next()?;
+        // It stands beside no Contact: of two it could name either.
+        if pushed.next().is_some() {
+            return None;
+        }
         let key = BindingKey {
             aor: relay.aor.id(),
             binding: device.id,
@@ -310,7 +315,7 @@ impl Proxy {
         &self,
         fx: &Effects<'_>,
         relay: &Relay,
-        (flow, asked): (Flow, Instant),
+        (flow, asked): (Flow, Asked),
         call_id: &str,
         granted: &[(BindingId, u32)],
     ) -> Vec<Change> {
@@ -322,7 +327,8 @@ impl Proxy {
                 let bindings = agent
                     .map(|agent| agent.bindings.as_slice())
                     .unwrap_or_default();
-                let leaving = bindings.iter().filter(|binding| binding.asked <= asked);
+                let leaving = bindings.iter();
+                let leaving = leaving.filter(|binding| !binding.came_after(asked, call_id));
                 return leaving.map(|binding| Change::Remove(binding.id)).collect();
             }
             Ask::Devices(devices) => devices,
@@ -331,7 +337,7 @@ impl Proxy {
         for (device, (_, expires)) in devices.iter().zip(granted) {
             if *expires == 0 {
                 let known = agent.and_then(|agent| agent.binding(device.id));
-                if known.is_some_and(|known| known.asked <= asked) {
+                if known.is_some_and(|known| !known.came_after(asked, call_id)) {
                     changes.push(Change::Remove(device.id));
                 }
                 continue;
@@ -409,6 +415,7 @@ impl Proxy {
 
     /// Answers the phone, lets go those that leave, and lets go on who waited.
     fn grant(&mut self, fx: &mut Effects<'_>, context: &mut ResponseContext) {
+        let (asked, call_id) = (context.asked(), context.call_id());
         let Kind::Register(registration) = &mut context.kind else {
             return;
         };
@@ -423,7 +430,7 @@ impl Proxy {
             };
             // It has registered again while the store was writing this.
             let binding = self.location.binding(key);
-            if binding.is_some_and(|binding| binding.asked > context.started) {
+            if binding.is_some_and(|binding| binding.came_after(asked, &call_id)) {
                 continue;
             }
             self.drop_binding(fx, key);
@@ -541,7 +548,7 @@ fn write_success(
 fn binding_of(
     fx: &Effects<'_>,
     device: &DeviceAsk,
-    (flow, asked): (Flow, Instant),
+    (flow, asked): (Flow, Asked),
     call_id: &str,
     expires: u32,
 ) -> Binding {
@@ -576,5 +583,5 @@ fn is_overtaken(agent: &Agent, binding: &Binding) -> bool {
         .into_iter()
         .flatten()
         .filter_map(|id| agent.binding(id))
-        .any(|known| known.is_newer_than(binding.asked))
+        .any(|known| known.is_flow_open && known.came_after(binding.asked, &binding.call_id))
 }

@@ -181,16 +181,26 @@ impl Proxy {
         match status {
             200..=299 => self.on_success(fx, context, client, status, response),
             600..=699 if !context.may_be_kept() && !self.settings.wake.no_global_decline => {
-                self.record(fx, context, status, response);
-                // §16.7 step 5: a 6xx ends the other branches; the answer waits for them.
-                context.phase = match context.phase {
-                    Phase::Open | Phase::Closing => Phase::Closing,
-                    Phase::Answered => Phase::Answered,
-                };
-                self.close_branches(fx, context, &[]);
+                self.on_declined(fx, context, status, response);
             }
             _ => self.record(fx, context, status, response),
         }
+    }
+
+    /// A 6xx ends the other branches; the answer waits for them (§16.7 step 5).
+    pub(super) fn on_declined(
+        &mut self,
+        fx: &mut Effects<'_>,
+        context: &mut ResponseContext,
+        status: u16,
+        response: &Message,
+    ) {
+        self.record(fx, context, status, response);
+        context.phase = match context.phase {
+            Phase::Open | Phase::Closing => Phase::Closing,
+            Phase::Answered => Phase::Answered,
+        };
+        self.close_branches(fx, context, &[]);
     }
 
     /// A 2xx goes up at once, each of an INVITE's (§16.7 step 5); the other branches end.

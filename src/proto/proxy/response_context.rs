@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use crate::proto::event::CallNumber;
 use crate::proto::proxy::best_response::Best;
 use crate::proto::proxy::upstream::UpstreamHop;
-use crate::proto::registration::binding::{Binding, StoredBinding};
+use crate::proto::registration::binding::{Asked, Binding, StoredBinding};
 use crate::proto::registration::relay::Relay;
 use crate::proto::sip::Message;
 use crate::proto::timer::TimerKey;
@@ -354,6 +354,14 @@ impl ResponseContext {
         self.request
             .call_id()
             .map_or_else(|_| "".into(), |id| String::from_utf8_lossy(id).into())
+    }
+
+    /// Which of the REGISTERs of its agent it is.
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            at: self.started,
+            cseq: self.request.cseq().ok().map(|cseq| cseq.number),
+        }
     }
 
     /// The agent that it calls, if it goes to devices.

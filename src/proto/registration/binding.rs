@@ -14,6 +14,18 @@ use crate::proto::{AorId, AppId, BindingId, BindingKey, Claim, Flow};
 /// at least twice as often (RFC 5626 §4.4.2).
 const AWAKE: Duration = Duration::from_secs(60);
 
+/// As long a copy of a REGISTER may be under way: Timer F, 64*T1 (RFC 3261 §17.1.2.2).
+const STRAYS: Duration = Duration::from_secs(32);
+
+/// A REGISTER among those of its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// When it arrived; since a restart, when that was.
+    pub at: Instant,
+    /// The number of its CSeq; `None` since a restart.
+    pub cseq: Option<u32>,
+}
+
 /// A binding as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredBinding {
@@ -76,8 +88,8 @@ pub struct Binding {
     pub expires: Instant,
     /// When it last registered, milliseconds since the Unix epoch.
     pub registered_ms: u64,
-    /// When that REGISTER arrived; since a restart, when that was.
-    pub asked: Instant,
+    /// Which of its REGISTERs that was.
+    pub asked: Asked,
     /// Its armed expiry.
     pub timer: Option<TimerKey>,
     /// The Contact's q-value in thousandths (RFC 3261 §20.10).
@@ -118,12 +130,23 @@ impl Binding {
         }
     }
 
-    /// Whether this is where the device is, and not where a REGISTER says that arrived earlier and
-    /// was answered later (RFC 3261 §10.3 has them processed in the order in which they are
-    /// received); a flow that is gone shows nothing.
+    /// Whether its last REGISTER counts more than another of its agent's, though that is answered
+    /// later. RFC 3261 §10.3 has them processed in the order in which they are received, and those
+    /// of one Call-ID by their CSeq; which goes for copies alone, lest an app that counts anew with
+    /// the same Call-ID be deaf.
     #[must_use]
-    pub fn is_newer_than(&self, asked: Instant) -> bool {
-        self.asked > asked && self.is_flow_open
+    pub fn came_after(&self, asked: Asked, call_id: &str) -> bool {
+        let (own, other) = (self.asked, asked);
+        let apart =
+            own.at.saturating_duration_since(other.at) + other.at.saturating_duration_since(own.at);
+        match (own.cseq, other.cseq) {
+            (Some(own), Some(other))
+                if *self.call_id == *call_id && own != other && apart < STRAYS =>
+            {
+                own > other
+            }
+            _ => own.at > other.at,
+        }
     }
 
     /// Its claim to one of its apps.
@@ -138,7 +161,7 @@ impl Binding {
             },
             flow: self.last_flow.id,
             is_by_instance: Some(app) != token,
-            asked: self.asked,
+            asked: self.asked.at,
         }
     }
 

@@ -342,6 +342,11 @@ impl Endpoint {
             .any(|c| c.branch == branch && c.stage != Stage::Over)
     }
 
+    /// Asks no more for an answer.
+    pub fn give_up(&mut self, branch: &str) {
+        self.clients.retain(|client| client.branch != branch);
+    }
+
     /// Forgets everything: the process died.
     pub fn die(&mut self) {
         self.clients.clear();

@@ -24,6 +24,7 @@ pub struct Request {
     pub party: usize,
     pub at: Instant,
     pub call: String,
+    pub cseq: u32,
     /// Final answers that differ, by their first line.
     pub finals: Vec<(u16, Vec<u8>)>,
     pub answered: Option<Instant>,
@@ -77,6 +78,9 @@ pub struct Hold {
     pub instance: String,
     pub token: Option<String>,
     pub flow: Flow,
+    /// Its REGISTER's Call-ID and number, and since when that counts: a restart forgets it.
+    pub call: String,
+    pub cseq: Option<u32>,
     /// When its REGISTER arrived, when Asterisk granted it, and until when.
     pub asked: Instant,
     pub since: Instant,
@@ -116,6 +120,18 @@ impl Leg {
 
     pub fn is_live(&self, now: Instant, timer_c: Duration) -> bool {
         self.lives_until(timer_c).is_some_and(|until| now < until)
+    }
+}
+
+impl Hold {
+    /// Whether it counts more than a REGISTER that came at that time, of that Call-ID and number.
+    fn came_after(&self, asked: Instant, (call, cseq): (&str, u32)) -> bool {
+        let apart = self.asked.saturating_duration_since(asked)
+            + asked.saturating_duration_since(self.asked);
+        match self.cseq {
+            Some(own) if self.call == call && own != cseq && apart < WHOLE => own > cseq,
+            _ => self.asked > asked,
+        }
     }
 }
 
@@ -178,6 +194,7 @@ impl Record {
             party,
             at: now,
             call: text::header(message, HeaderName::CallId),
+            cseq: message.cseq().map_or(0, |cseq| cseq.number),
             finals: Vec::new(),
             answered: None,
             is_refused: false,
@@ -222,17 +239,13 @@ impl Record {
         } else {
             leg.is_over = true;
         }
-        let (party, at) = (leg.party, leg.at);
-        // What is said where the phone was called before is not said for the call.
-        let is_left = self.legs.iter().any(|other| {
-            other.request == *below && other.party == party && other.at > at && !other.is_over
-        });
+        let party = leg.party;
         let request = self.request_mut(below, "INVITE")?;
         request.active = now;
         if status >= 200 {
             request.waits.retain(|wait| wait.phone != party);
         }
-        request.is_declined |= status >= 600 && !is_left;
+        request.is_declined |= status >= 600;
         (200..300).contains(&status).then(|| top.to_owned())
     }
 
@@ -251,7 +264,10 @@ impl Record {
             granted_in(success)
         };
         request.granted = Some(granted);
-        let asked = request.at;
+        let (asked, call, cseq) = (request.at, request.call.clone(), request.cseq);
+        // REGISTERs count in the order in which they arrive, those of one Call-ID in that of their
+        // numbers (RFC 3261 §10.3), whichever Asterisk answers first.
+        let came_after = |hold: &Hold| hold.came_after(asked, (&call, cseq));
         // The same instance, or the same token, or without one the same place.
         let of_device = |hold: &Hold| {
             let is_same_app = hold.token.is_some() && hold.token == ask.token;
@@ -260,16 +276,15 @@ impl Record {
             hold.agent == ask.agent && is_same
         };
         if granted == 0 {
-            let left = self.holds.iter_mut().filter(|hold| hold.asked <= asked);
+            let left = self.holds.iter_mut().filter(|hold| !came_after(hold));
             for hold in left.filter(|hold| of_device(hold)) {
                 hold.is_acknowledged = false;
             }
             return;
         }
-        // REGISTERs count in the order in which they arrive (RFC 3261 §10.3), whichever Asterisk
-        // answers first; but where the later one came from there must still be somebody.
+        // Where the later one came from there must still be somebody.
         let is_open = |hold: &Hold| hold.until > now && !self.closed.contains(&hold.flow.id);
-        let is_newer = |hold: &Hold| hold.asked > asked && is_open(hold);
+        let is_newer = |hold: &Hold| came_after(hold) && is_open(hold);
         if self
             .holds
             .iter()
@@ -281,7 +296,7 @@ impl Record {
         let is_elsewhere =
             |hold: &Hold| hold.agent != ask.agent && is_of_app(hold) && hold.flow.id != ask.flow.id;
         let mut holds = self.holds.iter();
-        let is_taken = holds.any(|hold| is_elsewhere(hold) && is_newer(hold));
+        let is_taken = holds.any(|hold| is_elsewhere(hold) && hold.asked > asked && is_open(hold));
         // By its token a device is known though its instance is new.
         let replaced = self
             .holds
@@ -317,6 +332,8 @@ impl Record {
             instance: ask.instance,
             token: ask.token,
             flow: ask.flow,
+            call,
+            cseq: Some(cseq),
             asked,
             since: now,
             until: now + Duration::from_secs(granted.into()),
@@ -332,7 +349,7 @@ impl Record {
         let (Some(ask), granted) = (request.ask.clone(), request.granted) else {
             return;
         };
-        let asked = request.at;
+        let (asked, call, cseq) = (request.at, request.call.clone(), request.cseq);
         if !(200..300).contains(&status) {
             // A device that is refused is given up (RFC 8599 §5.6.2), unless it is to try again.
             if !matches!(status, 300..=399 | 401 | 407 | 423) {
@@ -345,7 +362,7 @@ impl Record {
         let is_same = |hold: &Hold| hold.agent == ask.agent && hold.instance == ask.instance;
         if granted == Some(0) {
             self.holds
-                .retain(|hold| !is_same(hold) || hold.asked > asked);
+                .retain(|hold| !is_same(hold) || hold.came_after(asked, (&call, cseq)));
             // What it wakes up as next may be another device.
             for request in &mut self.requests {
                 request.waits.retain(|wait| wait.phone != ask.phone);
@@ -449,6 +466,9 @@ impl Record {
             let is_stream = matches!(hold.flow.id, FlowId::Stream(_));
             hold.token.is_some() || !is_stream
         });
+        for hold in &mut self.holds {
+            hold.cseq = None;
+        }
         self.active = now;
     }
 

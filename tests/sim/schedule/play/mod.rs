@@ -2,24 +2,27 @@
 //!
 //! A step is one input or one timer, all that leaves because of it, and a look at the invariants.
 
+mod services;
+mod strangers;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rouse::proto::push::{PushAccepted, PushError, PushRequest, Reason};
+use rouse::proto::push::PushError;
 use rouse::proto::sip::Message;
 use rouse::proto::transaction::ClientId;
 use rouse::proto::{CloseReason, Destination, Event as Told, Flow, FlowId, Input, Output};
 
-use super::asterisk::{Asterisk, PBX, node};
-use super::cast::{Errand, Hands};
-use super::chance::Chance;
-use super::faults::Fault;
-use super::invariants::{Broken, Invariant, Onlooker, is_lasting};
-use super::ladder::{self, PUSH, Row, Way};
-use super::network::{Event, Fate, Network, party, stranger};
-use super::phone::{Phone, phone_of};
-use super::plan::Plan;
-use super::text;
+use crate::schedule::asterisk::{Asterisk, PBX, node};
+use crate::schedule::cast::{Errand, Hands};
+use crate::schedule::chance::Chance;
+use crate::schedule::faults::Fault;
+use crate::schedule::invariants::{Broken, Invariant, Onlooker, is_lasting};
+use crate::schedule::ladder::{self, PUSH, Row, Way};
+use crate::schedule::network::{Event, Fate, Network, party};
+use crate::schedule::phone::Phone;
+use crate::schedule::plan::Plan;
+use crate::schedule::text;
 use crate::world::{World, tcp, udp, with_shards};
 
 /// More steps than this, and something goes in circles.
@@ -244,8 +247,7 @@ impl Play {
         };
         let is_there = phone.flow.is_some_and(|own| own.id == flow);
         // A connection that the phone has left half-open still brings what was sent on it.
-        let is_old = matches!(flow, FlowId::Stream(_)) && phone.is_awake;
-        if is_there || is_old {
+        if is_there || phone.has_left(flow) {
             let flow = flow_of(flow);
             self.with_phone(to, |phone, hands| phone.receive(hands, flow, &message));
         }
@@ -454,85 +456,6 @@ impl Play {
         }
     }
 
-    fn push(&mut self, push: PushRequest) {
-        let now = self.world.now;
-        let token = push.target.token.expose().to_owned();
-        let notice = push.notice.label();
-        self.tell(PUSH, Way::Down, || format!("{notice} to {}", &token[..8]));
-        self.onlooker.pushed(now, &push);
-        let Some(phone) = phone_of(&token) else {
-            return;
-        };
-        let reason = || Reason::new("x");
-        // A token that the app has no more wakes nobody.
-        let is_gone = self.phones[phone].is_gone || !self.phones[phone].has_token(&token);
-        let is_bad = self.chance.percent(self.bad_pushes);
-        let after = self.chance.millis(20, 300);
-        let accepted = Ok(PushAccepted {
-            provider_id: "id".into(),
-        });
-        let (after, verdict, is_delivered) = match self.chance.below(8) {
-            _ if is_gone => {
-                let since_ms = None;
-                let reason = reason();
-                (
-                    after,
-                    Err(PushError::Unregistered { since_ms, reason }),
-                    false,
-                )
-            }
-            _ if !is_bad => (after, accepted, true),
-            0 => {
-                self.phones[phone].is_gone = true;
-                let (since_ms, reason) = (None, reason());
-                (
-                    after,
-                    Err(PushError::Unregistered { since_ms, reason }),
-                    false,
-                )
-            }
-            1 => {
-                let (retry_after, reason) = (self.chance.millis(500, 9_000), reason());
-                let error = PushError::Throttled {
-                    retry_after,
-                    reason,
-                };
-                (after, Err(error), false)
-            }
-            2 => {
-                let (retry_after, reason) = (None, reason());
-                let error = PushError::Unavailable {
-                    retry_after,
-                    reason,
-                };
-                (after, Err(error), false)
-            }
-            3 => (
-                after,
-                Err(PushError::WrongToken { reason: reason() }),
-                false,
-            ),
-            4 => (self.chance.millis(2_000, 30_000), accepted, true),
-            // It never says what it did.
-            5 => (Duration::from_secs(3600), accepted, self.chance.percent(50)),
-            _ => (after, accepted, false),
-        };
-        if after < Duration::from_secs(600) {
-            let id = push.id;
-            let event = Event::Verdict {
-                id,
-                token,
-                at: now,
-                verdict,
-            };
-            self.network.at(now + after, event);
-        }
-        if is_delivered {
-            let way = self.chance.millis(50, 1_500);
-            self.network.at(now + way, Event::Pushed { phone, notice });
-        }
-    }
-
     // --- the models ---
 
     fn with_phone(&mut self, phone: usize, act: impl FnOnce(&mut Phone, &mut Hands<'_>)) {
@@ -573,34 +496,6 @@ impl Play {
         }
     }
 
-    /// Now and then somebody sends what others said, or something like it.
-    fn let_strangers_speak(&mut self, bytes: &Bytes) {
-        // Asterisk would believe a REGISTER where it asks for no password.
-        if bytes.starts_with(b"REGISTER") || !self.chance.percent(self.strangers) {
-            return;
-        }
-        let text = String::from_utf8_lossy(bytes).replace("z9hG4bKm", "z9hG4bKx");
-        let mut forged = text.into_bytes();
-        for _ in 0..self.chance.below(3) {
-            let at = self.chance.index(forged.len());
-            match self.chance.below(3) {
-                0 => forged[at] = u8::try_from(self.chance.below(256)).unwrap(),
-                1 => forged.truncate(at.max(1)),
-                _ => {
-                    forged.remove(at);
-                }
-            }
-            if forged.is_empty() {
-                return;
-            }
-        }
-        let after = self.chance.millis(1, 900);
-        let flow = stranger();
-        let bytes = Bytes::from(forged);
-        let event = Event::Up { flow, bytes };
-        self.network.at(self.world.now + after, event);
-    }
-
     fn tell(&mut self, party: usize, way: Way, what: impl FnOnce() -> String) {
         let at = self.world.now.duration_since(self.world.start);
         if let Some(rows) = &mut self.rows {
@@ -622,7 +517,7 @@ impl Play {
 struct Done {
     out: Vec<(Flow, Bytes)>,
     later: Vec<(Duration, Errand)>,
-    asked: Vec<(String, super::cast::Ask)>,
+    asked: Vec<(String, crate::schedule::cast::Ask)>,
     closed: Vec<Flow>,
     notes: Vec<&'static str>,
 }
