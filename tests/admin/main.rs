@@ -14,8 +14,10 @@
 )]
 
 mod access;
+mod browser;
 mod calls;
 mod commands;
 mod description;
 mod devices;
+mod page;
 mod rig;
