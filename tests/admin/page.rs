@@ -50,14 +50,12 @@ async fn an_operator_finds_out_by_keyboard_why_a_phone_did_not_ring() {
         .await;
     browser.type_keys(&format!("wrong{ENTER}")).await;
     browser.sees("That is not the token.").await;
-    // What the browser says of the answers 401 is no complaint about the page.
-    browser.complaints().await;
     unlock(&browser, &rig).await;
 
     // The calls appear by themselves.
     two_calls(&rig).await;
     browser
-        .until("document.querySelectorAll('tbody tr').length === 2")
+        .until("document.querySelectorAll('.scroll tbody tr').length === 2")
         .await;
     browser.sees("unreachable").await;
     browser.picture("now").await;
@@ -71,10 +69,10 @@ async fn an_operator_finds_out_by_keyboard_why_a_phone_did_not_ring() {
         .until("location.hash === '#/calls?number=1002'")
         .await;
     browser
-        .until("document.querySelectorAll('tbody tr').length === 1")
+        .until("document.querySelectorAll('.scroll tbody tr').length === 1")
         .await;
     browser
-        .script("document.querySelector('tbody a').focus()")
+        .script("document.querySelector('.scroll tbody a').focus()")
         .await;
     browser.type_keys(ENTER).await;
     browser.until("document.querySelector('svg.ladder')").await;
@@ -139,7 +137,9 @@ async fn the_page_fits_a_phone_and_pushes_for_a_test() {
     unlock(&browser, &rig).await;
     for view in ["/", "/calls", "/devices"] {
         browser.script(&format!("location.hash = '{view}'")).await;
-        browser.until("document.querySelector('tbody tr')").await;
+        browser
+            .until("document.querySelector('.scroll tbody tr')")
+            .await;
         let overflow = "return document.documentElement.scrollWidth - innerWidth";
         let overflow = browser.script(overflow).await.as_i64();
         assert!(
@@ -154,10 +154,10 @@ async fn the_page_fits_a_phone_and_pushes_for_a_test() {
         .script("location.hash = '/devices?agent=1003'")
         .await;
     browser
-        .until("document.querySelectorAll('tbody tr').length === 1")
+        .until("document.querySelectorAll('.scroll tbody tr').length === 1")
         .await;
     browser
-        .script("document.querySelector('tbody a').click()")
+        .script("document.querySelector('.scroll tbody a').click()")
         .await;
     browser.until("document.querySelector('main button')").await;
     browser
