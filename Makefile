@@ -68,7 +68,7 @@ sim: ## Play schedules (SEEDS=200000 FROM=0 MOST=5: list so many that fail), or 
 test-faults: ## Kill, drain, reload and starve Rouse as a process, between stand-ins
 	$(call say,faults: kill -9 - SIGTERM - SIGHUP - Asterisk - push services - disk - clock)
 	@.ci/need rust sipp=sip-tester faketime=faketime
-	@cargo test --locked --test faults -- --include-ignored --test-threads=4 $(ARGS)
+	@cargo test --locked --test faults -- --include-ignored --skip sipp_loses_no_call --test-threads=4 $(ARGS)
 
 SCHEMATHESIS := $(CARGO_TARGET_DIR)/schemathesis
 

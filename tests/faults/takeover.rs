@@ -69,7 +69,7 @@ async fn a_takeover_from_nobody_is_an_ordinary_start() {
 
 /// 50 calls a second, while one process after another takes over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "SIPp takes an INVITE that is sent again for a new one, so the machine must be quiet: make test-faults"]
+#[ignore = "SIPp takes an INVITE that is sent again for a new one, so the machine must be quiet: run it by hand"]
 async fn sipp_loses_no_call_through_three_takeovers() {
     let mut scene = Scene::new().await;
     let phones = SocketAddr::from((loopback::address(), 5060));
