@@ -90,7 +90,7 @@ impl Process {
             End::Signal(name) => format!("{name}: stopping"),
             End::Succeeded(successor) => {
                 let pid = successor.pid;
-                relay = Some(tokio::spawn(listen(running.control().clone(), successor)));
+                relay = Some(running.control().listen_to(successor));
                 format!("process {pid} has taken over: stopping")
             }
         };
@@ -225,13 +225,6 @@ async fn knock(door: Option<&Door>) -> Successor {
     match door {
         Some(door) => door.knock().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Takes what is for us from the process that has taken over.
-async fn listen(control: Control, mut successor: Successor) {
-    while let Ok(datagram) = successor.passed().await {
-        control.take_stray(datagram);
     }
 }
 

@@ -208,10 +208,12 @@ pub async fn take(path: &Path) -> io::Result<Option<Taken>> {
     let connected = through_folder(path, |short| std::os::unix::net::UnixStream::connect(short));
     let stream = match connected {
         Ok(stream) => stream,
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
-            _ => return Err(error),
-        },
+        Err(error) => {
+            let kind = error.kind();
+            let is_nobody =
+                kind == io::ErrorKind::NotFound || kind == io::ErrorKind::ConnectionRefused;
+            return if is_nobody { Ok(None) } else { Err(error) };
+        }
     };
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;

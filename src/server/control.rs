@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::config::{self, Config};
 use crate::io::clock::Clock;
 use crate::io::pns::PushService;
-use crate::io::takeover::{Note, Passed};
+use crate::io::takeover::{Note, Passed, Successor};
 use crate::io::transport::{MAX_SHARDS, Stray};
 use crate::proto::{Command, Input};
 use crate::server::world::World;
@@ -171,8 +172,20 @@ impl Control {
         Ok((sockets, Note { is_odd, requests }))
     }
 
+    /// Takes what is for us from the process that has taken over, until it is gone.
+    #[must_use]
+    pub fn listen_to(&self, mut successor: Successor) -> AbortHandle {
+        let control = self.clone();
+        let task = tokio::spawn(async move {
+            while let Ok(datagram) = successor.passed().await {
+                control.take_stray(datagram);
+            }
+        });
+        task.abort_handle()
+    }
+
     /// A datagram of ours that came to the process that took over.
-    pub fn take_stray(&self, passed: Passed) {
+    fn take_stray(&self, passed: Passed) {
         let Passed {
             local,
             remote,

@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "these tests own processes, tasks and clocks, as their peers do"
 )]
 #![expect(
