@@ -20,6 +20,7 @@ use crate::proto::settings::{Listener, Settings};
 mod device;
 mod file;
 mod files;
+mod guard;
 mod host;
 mod listen;
 mod mistake;
@@ -47,7 +48,7 @@ const DRAIN: Duration = Duration::from_secs(45);
 /// All that the gateway is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What the shards need: `[[listen]]`, `[[upstream]]`, `[wake]`, `[sip]`, `[limits]`.
+    /// What the shards need: `[[listen]]`, `[[upstream]]`, `[wake]`, `[sip]`, `[limits]`, `[guard]`.
     pub settings: Settings,
     /// How many shards; at least one.
     pub workers: u16,
@@ -223,6 +224,7 @@ fn root(root: Section<'_>, host: Host) -> Config {
             register: tuning::register(root.section("register")),
             timing: tuning::timing(root.section("sip")),
             limits: tuning::limits(root.section("limits")),
+            guard: guard::guard(root.section("guard")),
         },
         drain,
         workers: if workers == 0 { cores() } else { workers },

@@ -117,6 +117,11 @@ impl<'t> Section<'t> {
         sections
     }
 
+    /// Whether `key` is there, with whatever value.
+    pub(super) fn is_set(&self, key: &'static str) -> bool {
+        self.node(key).is_some()
+    }
+
     /// A string; absent and empty are the same.
     pub(super) fn text(&self, key: &'static str) -> Option<Text> {
         let node = self.node(key)?;

@@ -1,5 +1,6 @@
 //! What an operator counts or reads: one closed enum; `telemetry` maps it to a metric and a line.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
 use crate::proto::reject::Reject;
-use crate::proto::{BindingKey, Flow, FlowId};
+use crate::proto::{BindingKey, Flow, FlowId, Transport};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -213,6 +214,17 @@ pub enum Event {
         /// The flow.
         flow: Flow,
     },
+    /// A stranger that has proved where it is did what it must not do.
+    Offence {
+        /// Where it is.
+        address: IpAddr,
+        /// How it came.
+        transport: Transport,
+        /// What it did.
+        reject: Reject,
+        /// Whether it is banned from now on.
+        is_banned: bool,
+    },
     /// Something was dropped.
     Dropped {
         /// Where.
@@ -362,6 +374,8 @@ pub enum Drop {
     NoNextVia,
     /// A message for a flow that is gone.
     FlowGone,
+    /// An answer to a datagram, so large that it would serve somebody who sent it in another's name.
+    Reflection,
 }
 
 /// How a request too large for a datagram went: the label of the counter.

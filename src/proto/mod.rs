@@ -17,6 +17,7 @@ pub mod effects;
 pub mod event;
 pub mod flow;
 pub mod gateway;
+pub mod guard;
 pub mod proxy;
 pub mod push;
 pub mod registration;

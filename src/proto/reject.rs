@@ -73,6 +73,20 @@ pub enum Reject {
     TooLarge,
     /// The caller cancelled (§9.2).
     Cancelled,
+    /// Its address is banned.
+    Banned,
+    /// It says that it is a scanner.
+    Scanner,
+    /// A stranger asks too often.
+    TooFast,
+    /// A registered agent asks too often.
+    AgentTooFast,
+    /// Too many REGISTERs of its account, or from its address, were refused.
+    TooManyFailures,
+    /// Too many unknown devices want to register at once.
+    TooManyRegisters,
+    /// The upstream refused its REGISTER: nothing is sent, this names the offence.
+    WrongCredentials,
 }
 
 impl Reject {
@@ -81,7 +95,11 @@ impl Reject {
     pub const fn status(self) -> (u16, &'static str) {
         match self {
             Self::Malformed => (400, "Bad Request"),
-            Self::Forbidden | Self::ForeignRoute => (403, "Forbidden"),
+            Self::Forbidden
+            | Self::ForeignRoute
+            | Self::Banned
+            | Self::Scanner
+            | Self::WrongCredentials => (403, "Forbidden"),
             Self::UnknownAgent | Self::UnknownDomain => (404, "Not Found"),
             Self::NoAnswer => (408, "Request Timeout"),
             Self::UpstreamSilent | Self::DialogAsleep => (504, "Server Time-out"),
@@ -104,9 +122,14 @@ impl Reject {
             Self::TooManyHops => (483, "Too Many Hops"),
             Self::TooManyHeld => (486, "Busy Here"),
             Self::Cancelled => (487, "Request Terminated"),
-            Self::NotDurable | Self::NoUpstream | Self::Overloaded | Self::Draining => {
-                (503, "Service Unavailable")
-            }
+            Self::NotDurable
+            | Self::NoUpstream
+            | Self::Overloaded
+            | Self::Draining
+            | Self::TooFast
+            | Self::AgentTooFast
+            | Self::TooManyFailures
+            | Self::TooManyRegisters => (503, "Service Unavailable"),
             Self::CalleeUnavailable => (500, "Server Internal Error"),
             Self::Version => (505, "Version Not Supported"),
             Self::TooManyDevices => (403, "Too Many Devices"),
@@ -123,6 +146,39 @@ impl Reject {
                 | Self::NotDurable
                 | Self::NoUpstream
                 | Self::DialogAsleep
+                | Self::TooFast
+                | Self::AgentTooFast
+                | Self::TooManyFailures
+                | Self::TooManyRegisters
+        )
+    }
+
+    /// Whether nothing at all is sent: an answer would be of use to the sender alone.
+    #[must_use]
+    pub const fn is_silent(self) -> bool {
+        matches!(self, Self::Banned | Self::Scanner)
+    }
+
+    /// Whether it says that too much came, so that over UDP an answer would only add to it.
+    #[must_use]
+    pub const fn is_flood(self) -> bool {
+        matches!(self, Self::TooFast | Self::TooManyRegisters)
+    }
+
+    /// Whether a stranger that earns it again and again is to be banned.
+    #[must_use]
+    pub const fn is_offence(self) -> bool {
+        matches!(
+            self,
+            Self::Scanner
+                | Self::TooFast
+                | Self::TooManyFailures
+                | Self::WrongCredentials
+                | Self::Forbidden
+                | Self::ForeignRoute
+                | Self::UnknownDomain
+                | Self::Malformed
+                | Self::Version
         )
     }
 
@@ -179,6 +235,13 @@ impl Reject {
             Self::Draining => "draining",
             Self::TooLarge => "too-large",
             Self::Cancelled => "cancelled",
+            Self::Banned => "banned",
+            Self::Scanner => "scanner",
+            Self::TooFast => "too-fast",
+            Self::AgentTooFast => "agent-too-fast",
+            Self::TooManyFailures => "too-many-failures",
+            Self::TooManyRegisters => "too-many-registers",
+            Self::WrongCredentials => "wrong-credentials",
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub timing: Timing,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[guard]`.
+    pub guard: Guard,
     /// `[push]` and `[[device]]`.
     pub push: Push,
 }
@@ -301,6 +303,78 @@ impl Default for Limits {
             transactions: 200_000,
             connections: 100_000,
             connections_per_address: 100,
+        }
+    }
+}
+
+/// So many at once, and one more in each interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// Until there may be one more.
+    pub interval: Duration,
+}
+
+/// Who may ask how often: see `proto::guard`.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Whether there is one.
+    pub is_on: bool,
+    /// Who is exempt.
+    pub allow: Vec<IpNet>,
+    /// Whether strangers are told over UDP that they may not.
+    pub answer_strangers: bool,
+    /// Requests of strangers, by address.
+    pub requests: Rate,
+    /// Requests of one registered agent that begin something.
+    pub agent_requests: Rate,
+    /// REGISTERs of unknown devices that reach the upstreams, all together.
+    pub registers: Rate,
+    /// Refused REGISTERs of one account.
+    pub account_failures: Rate,
+    /// Refused REGISTERs of one address.
+    pub address_failures: Rate,
+    /// Offences of one address before it is banned.
+    pub offences: Rate,
+    /// For how long it is; zero: never.
+    pub ban: Duration,
+    /// What the User-Agent of a scanner contains.
+    pub scanners: Vec<Box<str>>,
+    /// Entries of each of its tables.
+    pub entries: usize,
+}
+
+/// What scanners that are widely used call themselves.
+pub const SCANNERS: [&str; 7] = [
+    "friendly-scanner",
+    "friendly-request",
+    "sipvicious",
+    "sipcli",
+    "sip-scan",
+    "sundayddr",
+    "pplsip",
+];
+
+impl Default for Guard {
+    fn default() -> Self {
+        let rate = |burst, interval| Rate {
+            burst,
+            interval: Duration::from_micros(interval),
+        };
+        Self {
+            is_on: true,
+            allow: Vec::new(),
+            answer_strangers: true,
+            requests: rate(2_000, 10_000),
+            agent_requests: rate(200, 50_000),
+            registers: rate(5_000, 2_000),
+            account_failures: rate(10, 6_000_000),
+            address_failures: rate(60, 1_000_000),
+            offences: rate(20, 30_000_000),
+            ban: Duration::from_secs(15 * 60),
+            scanners: SCANNERS.map(Box::from).to_vec(),
+            entries: 65_536,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The one place that maps an event to a metric and a log line.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::proto::event::{Drop, Kept, KeptEnd, KeptOutcome, Oversize};
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
-use crate::proto::{BindingKey, Event, Flow, FlowId};
+use crate::proto::reject::Reject;
+use crate::proto::{BindingKey, Event, Flow, FlowId, Transport};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Pii;
 
@@ -120,6 +122,12 @@ impl Metrics {
                 let (reason, flow) = (reject.label(), flow.remote);
                 tracing::debug!(reason, %flow, "request refused");
             }
+            Event::Offence {
+                address,
+                transport,
+                reject,
+                is_banned,
+            } => self.offence(*address, *transport, *reject, *is_banned),
             Event::Dropped { place, flow } => self.drop_of(*place, flow.as_ref()),
             Event::Oversize { way, bytes } => self.oversize_by(*way, *bytes),
             Event::StoreFailed => tracing::warn!("a binding could not be made durable"),
@@ -223,6 +231,16 @@ impl Metrics {
         );
     }
 
+    /// The line that fail2ban reads (config/fail2ban): who has proved where it is, and offends, is
+    /// named, since nobody could be kept out otherwise.
+    fn offence(&self, address: IpAddr, transport: Transport, reject: Reject, is_banned: bool) {
+        let (reason, transport) = (reject.label(), transport.label());
+        if is_banned {
+            self.bans.inc();
+        }
+        tracing::info!(target: "rouse::guard", %address, transport, reason, banned = is_banned, "offence");
+    }
+
     fn drop_of(&self, place: Drop, flow: Option<&FlowId>) {
         let place = drop_label(place);
         self.dropped.of([place]).inc();
@@ -271,6 +289,7 @@ const fn drop_label(place: Drop) -> &'static str {
         Drop::Stranger => "stranger",
         Drop::NoNextVia => "no-next-via",
         Drop::FlowGone => "flow-gone",
+        Drop::Reflection => "reflection",
     }
 }
 

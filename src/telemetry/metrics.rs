@@ -38,6 +38,8 @@ pub struct Metrics {
     pub(crate) responses: CounterFamily<3>,
     /// Requests refused by the gateway itself.
     pub(crate) rejects: CounterFamily<1>,
+    /// Addresses that were banned for a time.
+    pub(crate) bans: Counter,
     /// Calls for agents.
     pub(crate) calls: Counter,
     /// Final answers to calls for agents.
@@ -130,6 +132,7 @@ impl Metrics {
                 ["reason"],
                 "Requests refused by the gateway itself.",
             ),
+            bans: r.counter("bans", "Addresses that were banned for a time."),
             calls: r.counter("calls", "Calls for agents."),
             call_answers: r.counters(
                 "call_answers",

@@ -11,6 +11,7 @@
     reason = "a test crate: what cannot be done must stop the test"
 )]
 
+mod fail2ban;
 mod program;
 
 use std::fmt::Write as _;
@@ -244,6 +245,20 @@ fn every_key_reaches_the_config() {
     assert_eq!(rules.unsupported_pns, UnsupportedPns::Refuse);
     assert_eq!(config.settings.timing.t1.as_millis(), 250);
     assert_eq!(config.settings.limits.devices_per_agent, 4);
+    let guard = &config.settings.guard;
+    assert!(guard.is_on && !guard.answer_strangers && guard.allow.len() == 1);
+    assert_eq!(guard.requests.interval.as_millis(), 20);
+    assert_eq!(guard.account_failures.interval.as_secs(), 12);
+    assert_eq!(
+        (guard.requests.burst, guard.agent_requests.burst),
+        (500, 50)
+    );
+    assert_eq!(
+        (guard.registers.burst, guard.address_failures.burst),
+        (1000, 30)
+    );
+    assert_eq!((guard.offences.burst, guard.ban.as_secs()), (9, 3600));
+    assert_eq!((guard.scanners.len(), guard.entries), (1, 2048));
     assert_eq!(config.push.apns.len(), 3);
     let config::ApnsCredential::Certificate(pem) = &config.push.apns[2].credential else {
         panic!("a certificate");

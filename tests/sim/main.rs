@@ -10,6 +10,7 @@
 
 mod calls;
 mod dialogs;
+mod guard;
 mod hold;
 mod missed;
 mod oversize;
@@ -17,6 +18,7 @@ mod pains;
 mod peers;
 mod providers;
 mod races;
+mod reflection;
 mod registration;
 mod resume;
 mod rounds;

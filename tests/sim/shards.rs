@@ -10,8 +10,8 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, hold, missed, oversize, pains, peers, providers, races, registration, resume,
-    rounds, sips, verdicts, wake,
+    calls, dialogs, guard, hold, missed, oversize, pains, peers, providers, races, reflection,
+    registration, resume, rounds, sips, verdicts, wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -56,6 +56,21 @@ fn calls_land_in_their_shards() {
         calls::a_datagram_without_content_length_gets_one_on_its_way_to_a_stream,
         calls::anybody_may_ping_the_gateway_and_that_leaves_nothing_behind,
         calls::a_phone_that_moved_may_repeat_and_cancel_its_call_from_where_it_was,
+    ]);
+}
+
+#[test]
+fn strangers_are_met_alike_in_all_shards() {
+    play(&[
+        guard::an_office_of_500_phones_behind_one_address_registers_at_once,
+        guard::a_scanner_gets_no_answer_and_its_connection_is_closed,
+        guard::a_flood_in_anothers_name_bans_nobody_and_keeps_no_known_phone_out,
+        guard::passwords_are_not_guessed_and_the_owner_is_not_locked_out,
+        guard::a_nonce_that_was_too_old_is_no_failure,
+        guard::unknown_devices_reach_the_upstream_at_its_pace_and_known_ones_at_once,
+        guard::an_agent_that_begins_too_much_is_refused_and_may_go_on_with_what_it_has,
+        guard::networks_of_ones_own_are_exempt_and_strangers_may_go_unanswered,
+        reflection::an_ordinary_phones_first_register_gets_its_challenge_over_udp,
     ]);
 }
 

@@ -13,7 +13,7 @@ use rouse::proto::push::{Pns, PushAccepted, PushError, PushId, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::registration::location::Agent;
 use rouse::proto::settings::{
-    ContactMode, HoldResponse, Limits, Listener, Node, PushApp, Qualify, RegisterRules, Settings,
+    ContactMode, Guard, HoldResponse, Limits, Listener, Node, PushApp, Qualify, RegisterRules, Settings,
     Timing, Upstream, Wake,
 };
 use rouse::proto::shard::{Shards, bit, route};
@@ -144,6 +144,7 @@ pub fn settings(contact: ContactMode) -> Settings {
         register: RegisterRules::default(),
         timing: Timing::default(),
         limits: Limits::default(),
+        guard: Guard::default(),
         push: rouse::proto::settings::Push {
             apps: vec![
                 PushApp {

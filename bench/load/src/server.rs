@@ -118,6 +118,8 @@ path = "{work}/store"
 timeout = "3m"
 [limits]
 connections_per_address = 20000
+[guard]
+allow = ["127.0.0.0/8"]
 [[push.apns]]
 name = "bench"
 team_id = "ABCDE12345"

@@ -32,6 +32,7 @@ impl Proxy {
         };
         let expires = binding.expires.saturating_duration_since(fx.now);
         let flow = binding.last_flow;
+        self.guard.on_registered(&flow);
         binding.last_call = self.location.binding(key).and_then(|old| old.last_call);
         let due = next_due(fx, &binding);
         binding.timer = Some(fx.timers.arm(due, Timer::Binding(key)));

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::proto::effects::Effects;
 use crate::proto::event::Drop;
+use crate::proto::guard::Guard;
 use crate::proto::push::refresh;
 use crate::proto::push::wake::{Waiter, Wakes};
 use crate::proto::registration::flow::TokenSigner;
@@ -36,6 +37,7 @@ mod contexts;
 mod control;
 mod device;
 mod forward;
+mod gate;
 mod health;
 mod hold;
 mod late_wake;
@@ -96,6 +98,7 @@ pub struct Proxy {
     last_ticket: u64,
     /// What is kept for devices that sleep.
     shelf: hold::Shelf,
+    guard: Guard,
     is_draining: bool,
     /// When the call came that is just taken up from an earlier process.
     resumed: Option<Instant>,
@@ -124,7 +127,9 @@ impl Proxy {
         let timing = settings.timing;
         let limit = settings.limits.transactions;
         let wakes = Wakes::new(shard, settings.limits.pushes_per_device);
+        let guard = Guard::new(settings.clone(), shards, transaction_key);
         Self {
+            guard,
             upstreams: Upstreams::new(settings.clone()),
             transactions: Transactions::new(timing, shard, limit, transaction_key),
             signer: TokenSigner::new(key),
@@ -190,36 +195,41 @@ impl Proxy {
             place: Drop::Malformed,
             flow: Some(flow.id),
         });
+        if !self.admit_malformed(fx, &flow) {
+            return;
+        }
         if let Some(message) = Message::salvage(bytes)
             && message.is_request()
         {
-            self.refuse_stateless(fx, &flow, &message, Reject::Malformed);
+            let source = self.source(&flow);
+            self.turn_away(fx, &flow, &message, source, Reject::Malformed);
         }
     }
 
     fn on_request(&mut self, fx: &mut Effects<'_>, flow: Flow, request: Message) {
-        if let Err(reject) = self.validate(&request) {
-            self.refuse_stateless(fx, &flow, &request, reject);
+        let source = self.source(&flow);
+        if !self.admit(fx, &flow, &request, source) {
             return;
+        }
+        if let Err(reject) = self.validate(&request) {
+            return self.turn_away(fx, &flow, &request, source, reject);
         }
         let routes = match self.preprocess(&request) {
             Ok(routes) => routes,
-            Err(reject) => return self.refuse_stateless(fx, &flow, &request, reject),
+            Err(reject) => return self.turn_away(fx, &flow, &request, source, reject),
         };
-        let source = self.source(&flow);
         let method = request.method();
         let is_known = routes.token.is_some() || source != Source::Stranger;
         // Anybody may ask whether we are there: that must cost no memory.
         if self.is_ping(&request) {
-            let reply = Self::options_reply(&flow, &request);
+            let reply = self.ping_reply(&flow, &request);
             self.send_stateless(fx, &flow, &request, reply);
             return;
         }
         let is_open_to_all = method == Some(Method::Register);
         // A phone that has registered from elsewhere may still speak of its call from here.
         if !is_known && !is_open_to_all && !self.transactions.knows(&flow, &request) {
-            self.refuse_stateless(fx, &flow, &request, Reject::Forbidden);
-            return;
+            return self.turn_away(fx, &flow, &request, source, Reject::Forbidden);
         }
         match self.transactions.handle_request(fx, &flow, &request) {
             Received::New(server) => self.on_new(fx, flow, request, server, source, routes),
@@ -243,6 +253,11 @@ impl Proxy {
     ) {
         let outcome = match request.method() {
             Some(Method::Register) => self.register(fx, flow, &request, server),
+            _ if source == Source::Device
+                && let Err(reject) = self.admit_agent(fx, &flow, &request) =>
+            {
+                Err(reject)
+            }
             _ => self.proxy_request(fx, flow, &request, server, source, routes),
         };
         if let Err(reject) = outcome {
@@ -352,6 +367,11 @@ impl Proxy {
         });
         let (status, _) = reject.status();
         let reply = self.refusal(flow, request, reject);
+        let is_flood = reject.is_flood() && !flow.transport.is_reliable();
+        if is_flood || self.amplifies(flow, request, reply.len()) {
+            // An answer would only add to it, or serve who sends in another's name.
+            return self.transactions.discard(server);
+        }
         self.transactions.respond(fx, server, status, reply);
     }
 
@@ -383,6 +403,13 @@ impl Proxy {
         request: &Message,
         message: bytes::Bytes,
     ) {
+        if self.amplifies(flow, request, message.len()) {
+            fx.event(Event::Dropped {
+                place: Drop::Reflection,
+                flow: Some(flow.id),
+            });
+            return;
+        }
         let to = match request.top_via() {
             Ok(via) => response_flow(flow, &via),
             // One that cannot be read goes back as it came, to where it came from.

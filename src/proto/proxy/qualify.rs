@@ -62,18 +62,29 @@ impl Proxy {
         request: &Message,
         server: ServerId,
     ) -> Result<(), Reject> {
-        let reply = Self::options_reply(flow, request);
+        let reply = options_reply(flow, request, true);
         self.transactions.respond(fx, server, 200, reply);
         Ok(())
     }
 
-    /// Writes that 200.
-    pub(super) fn options_reply(flow: &Flow, request: &Message) -> Bytes {
-        let mut reply = Reply::new(request, 200, "OK");
-        stamp(&mut reply, flow, request);
-        reply.to_tag(&validate::local_tag(request));
+    /// Writes the 200 for a ping; in short if a long one would serve who sends in another's name.
+    pub(super) fn ping_reply(&self, flow: &Flow, request: &Message) -> Bytes {
+        let reply = options_reply(flow, request, true);
+        if self.amplifies(flow, request, reply.len()) {
+            return options_reply(flow, request, false);
+        }
+        reply
+    }
+}
+
+/// Writes a 200 to an OPTIONS, with or without what can be sent here (RFC 3261 §11.2).
+fn options_reply(flow: &Flow, request: &Message, is_full: bool) -> Bytes {
+    let mut reply = Reply::new(request, 200, "OK");
+    stamp(&mut reply, flow, request);
+    reply.to_tag(&validate::local_tag(request));
+    if is_full {
         reply.header(HeaderName::Allow, ALLOW);
         reply.header(HeaderName::Accept, "application/sdp");
-        reply.finish()
     }
+    reply.finish()
 }

@@ -51,6 +51,7 @@ impl Proxy {
             relay.recognise(agent, flow.id);
         }
         self.recognise_woken(&mut relay);
+        self.admit_register(fx, &flow, request, &relay)?;
         self.check_device_limit(&relay)?;
         let hops = self.upstreams.hops(fx.now, upstream);
         if hops.is_empty() {
@@ -160,7 +161,7 @@ impl Proxy {
         response: &Message,
     ) {
         if !(200..=299).contains(&status) {
-            self.pass_on(fx, context.server, status, response);
+            self.pass_on_refusal(fx, context, status, response);
             self.answered(fx, context, status);
             if !provokes_another(status, response) {
                 self.on_register_refused(fx, context);
