@@ -66,6 +66,7 @@ pub fn reload(running: &Config, new: Config, next_node: u16) -> (Config, Vec<&'s
     settings.limits = new.settings.limits;
     settings.limits.message_bytes = message_bytes;
     settings.limits.headers = headers;
+    settings.guard = new.settings.guard;
     settings.push = new.settings.push;
     result.push = new.push;
     result.log.filter = new.log.filter;

@@ -79,11 +79,8 @@ impl Guard {
     pub fn new(settings: Arc<Settings>, shards: u16, key: [u64; 2]) -> Self {
         let guard = &settings.guard;
         let entries = guard.entries;
-        let registers = Rate {
-            burst: (guard.registers.burst / u32::from(shards)).max(1),
-            interval: guard.registers.interval * u32::from(shards),
-        };
         Self {
+            registers: shared(guard.registers, shards),
             key,
             requests: Buckets::new(guard.requests, entries),
             agents: Buckets::new(guard.agent_requests, entries),
@@ -93,12 +90,23 @@ impl Guard {
             bans: Aged::new(entries),
             good: Aged::new(entries),
             challenges: Aged::new(entries),
-            registers,
             registers_empty_at: None,
             lines_empty_at: None,
             looks_empty_at: None,
             settings,
         }
+    }
+
+    /// Goes by these settings from now on; what it knows stays.
+    pub fn reload(&mut self, settings: Arc<Settings>, shards: u16) {
+        let guard = &settings.guard;
+        self.requests.change(guard.requests);
+        self.agents.change(guard.agent_requests);
+        self.account_failures.change(guard.account_failures);
+        self.address_failures.change(guard.address_failures);
+        self.offences.change(guard.offences);
+        self.registers = shared(guard.registers, shards);
+        self.settings = settings;
     }
 
     /// Looks at a request of a stranger before anybody else does.
@@ -314,6 +322,14 @@ impl Guard {
         }
         hasher.write(nonce);
         hasher.finish()
+    }
+}
+
+/// A shard's share of a rate of the whole gateway.
+fn shared(rate: Rate, shards: u16) -> Rate {
+    Rate {
+        burst: (rate.burst / u32::from(shards).max(1)).max(1),
+        interval: rate.interval * u32::from(shards).max(1),
     }
 }
 

@@ -50,6 +50,11 @@ impl<K: Eq + Hash + Copy> Buckets<K> {
         self.empty_at.forget(&key);
     }
 
+    /// Changes the rate of all.
+    pub(super) fn change(&mut self, rate: Rate) {
+        self.rate = rate;
+    }
+
     pub(super) fn count(&self) -> usize {
         self.empty_at.count()
     }

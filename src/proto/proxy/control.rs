@@ -26,6 +26,7 @@ impl Proxy {
         self.wakes
             .set_pushes_per_device(settings.limits.pushes_per_device);
         self.upstreams.reload(fx, Arc::clone(&settings));
+        self.guard.reload(Arc::clone(&settings), self.shards);
         self.settings = settings;
     }
 

@@ -112,7 +112,8 @@ impl Happened {
             | Event::Dropped { .. }
             | Event::Oversize { .. }
             | Event::StoreFailed
-            | Event::NodeResolved { .. } => None,
+            | Event::NodeResolved { .. }
+            | Event::Offence { .. } => None,
         }
     }
 

@@ -246,7 +246,8 @@ impl Recorder {
             | Event::Dropped { .. }
             | Event::Oversize { .. }
             | Event::StoreFailed
-            | Event::NodeResolved { .. } => {}
+            | Event::NodeResolved { .. }
+            | Event::Offence { .. } => {}
         }
     }
 
