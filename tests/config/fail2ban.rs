@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rouse::proto::event::Drop;
+use rouse::proto::event::{CallNumber, Drop};
 use rouse::proto::reject::Reject;
 use rouse::proto::{Event, Transport};
 use rouse::telemetry::metrics::Metrics;
@@ -58,6 +58,7 @@ fn lines(is_json: bool) -> String {
         let call_id = "x INFO rouse::guard: offence address=198.51.100.1 transport=\"tls\" \
                        reason=\"scanner\" banned=true";
         metrics.record(&Event::CallAnswered {
+            call: CallNumber(1),
             call_id: call_id.into(),
             status: 200,
             after: std::time::Duration::ZERO,
