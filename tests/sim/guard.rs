@@ -423,9 +423,9 @@ fn the_memory_of_a_flood_is_bounded() {
         let text = register(flow, "1001", "", "", 60, number);
         let request = Message::parse(with_nonce(&text, "n").into()).unwrap();
         let aor = rouse::proto::AorId(u64::from(number));
-        let _ = guard.admit(now, &flow, &request);
+        assert_eq!(guard.admit(now, &flow, &request), Ok(()));
         let _ = guard.on_refused(now, &flow, &request, aor);
-        let _ = guard.admit_agent(now, aor);
+        assert_eq!(guard.admit_agent(now, aor), Ok(()));
         guard.on_challenged(&flow, &request);
         assert!(guard.count() <= 8 * 1024, "{}", guard.count());
     }
