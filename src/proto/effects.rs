@@ -29,7 +29,7 @@ pub struct Effects<'g> {
 impl Effects<'_> {
     /// Arms a timer `after` from now.
     pub fn arm(&mut self, after: Duration, timer: Timer) -> TimerKey {
-        self.timers.arm(self.now + after, timer)
+        self.timers.arm_after(self.now, after, timer)
     }
 
     /// Cancels a timer.
