@@ -49,9 +49,7 @@ pub fn route(message: &Message, bound: u64, shards: u16) -> Shards {
     if belongs_to_invite(method) {
         return Shards::All;
     }
-    let user = message
-        .request_uri()
-        .and_then(|uri| Uri::parse(uri).ok()?.user);
+    let user = message.parsed_uri().and_then(|uri| uri.user);
     Shards::One(shard_of_hash(
         user_hash(&unescape(user.unwrap_or_default())),
         shards,
@@ -82,16 +80,13 @@ fn named_agent(message: &Message) -> Option<AorId> {
         let route = message.routes().next()?.ok()?;
         flow::peek(route.parse_uri().ok()?.user?)
     };
-    let by_uri = |uri: &[u8]| {
-        let uri = Uri::parse(uri).ok()?;
-        match uri.params.value(CONTACT_PARAM) {
-            Some(value) => parse_contact_param(value).map(|(aor, _)| aor),
-            None => flow::peek(uri.user?),
-        }
+    let by_uri = |uri: Uri<'_>| match uri.params.value(CONTACT_PARAM) {
+        Some(value) => parse_contact_param(value).map(|(aor, _)| aor),
+        None => flow::peek(uri.user?),
     };
     by_route()
-        .or_else(|| by_uri(message.request_uri()?))
-        .or_else(|| by_uri(message.to().ok()?.uri))
+        .or_else(|| by_uri(message.parsed_uri()?))
+        .or_else(|| by_uri(message.to().ok()?.parse_uri().ok()?))
 }
 
 fn user_shard(address: Option<&NameAddr<'_>>, shards: u16) -> u16 {

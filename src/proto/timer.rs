@@ -4,9 +4,8 @@
 //! Nearly all timers are of few lengths (T1, T4, 64*T1, Timer C), and of one length the first that
 //! is armed is the first that is due: each length has a lane, a plain queue, so that arming,
 //! cancelling and firing are O(1). What is due at any other time is in an ordered map.
-//! Invariants: when nothing is in flight the queue holds only `Binding`, `Resolve` and
-//! `Health` timers; the
-//! front of a lane is armed; a lane is in order.
+//! Invariants: when nothing is in flight the queue holds only `Binding`, `Resolve` and `Health`
+//! timers; the front of a lane is armed; a lane is in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::proto::sip::{HeaderName, Message};
+use crate::proto::sip::{HeaderName, Message, Text};
 
 /// A message being written.
 #[derive(Clone, Debug)]
@@ -69,9 +69,10 @@ impl Draft {
             body: Vec::new(),
         };
         let stamped = request.top_via().ok().and_then(|via| via.stamped(source));
+        let stamped = stamped.map(Text::of);
         for (index, via) in request.values(HeaderName::Via).enumerate() {
             match &stamped {
-                Some(stamped) if index == 0 => draft.push("Via", stamped),
+                Some(stamped) if index == 0 => draft.push("Via", stamped.as_slice()),
                 Some(_) | None => draft.push("Via", via),
             }
         }

@@ -45,6 +45,9 @@ impl Proxy {
         if let Some(left) = left.filter(|left| left.id != flow.id) {
             self.watch_calls(fx, key, left.id);
         }
+        if old.is_some() {
+            self.listen_again(fx, key);
+        }
         let is_new = old.is_none();
         let before = old.as_ref().and_then(Binding::flow);
         let is_moved = before.is_none_or(|old| old.id != flow.id);
@@ -88,7 +91,7 @@ impl Proxy {
 
     /// Nobody repeats a request any more on a flow that its agent has left.
     pub(super) fn on_unbind(&self, fx: &mut Effects<'_>, flow: FlowId) {
-        if self.location.on_flow(flow).is_empty() && !self.moved.contains_key(&flow) {
+        if !self.location.is_bound(flow) && !self.moved.contains_key(&flow) {
             fx.output(Output::FlowUnbound { flow });
         }
     }
@@ -126,7 +129,8 @@ impl Proxy {
             let Some(binding) = agent.binding(key.binding) else {
                 continue;
             };
-            let is_kept = claim.is_by_instance && binding.is_awake(fx.now);
+            let heard = self.location.last_heard(binding);
+            let is_kept = claim.is_by_instance && binding.is_awake(fx.now, heard);
             let has_both = binding.flow().is_some_and(|flow| flow.id == claim.flow);
             if key.aor == claim.by.aor || is_kept || has_both {
                 continue;
@@ -167,12 +171,15 @@ impl Proxy {
         }
         let due = next_due(fx, binding);
         binding.timer = Some(fx.timers.arm(due, Timer::Binding(key)));
-        let is_awake = binding.is_awake(fx.now);
         let left = binding.expires.saturating_duration_since(fx.now);
         let has_token = binding
             .push
             .as_ref()
             .is_some_and(|push| push.alert_token.is_some());
+        let is_awake = self.location.binding(key).is_some_and(|binding| {
+            let heard = self.location.last_heard(binding);
+            binding.is_awake(fx.now, heard)
+        });
         // What is awake and was told that it is pushed may wait for the push all the same.
         if !is_awake || (has_token && refresh::is_last_call(left)) {
             self.notify(fx, key, Notice::Refresh, left);

@@ -29,7 +29,7 @@ impl Proxy {
     ) {
         let Some(invite) = invite else {
             // Another shard has its INVITE, or none has: then nobody answers.
-            if self.is_for_all(request) && self.location.on_flow(flow.id).is_empty() {
+            if self.is_for_all(request) && !self.location.is_bound(flow.id) {
                 self.transactions.discard(cancel);
                 return;
             }

@@ -16,7 +16,7 @@ use crate::proto::proxy::response_context::{
 use crate::proto::proxy::waking::report_step;
 use crate::proto::push::wake::Waiter;
 use crate::proto::reject::Reject;
-use crate::proto::sip::Message;
+use crate::proto::sip::{Message, Text};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::{BindingKey, Destination, Flow, FlowId, Output};
 
@@ -76,7 +76,7 @@ impl Proxy {
                 Hold::Notify(_) => false,
                 Hold::Brief { is_pushed } => is_pushed,
             };
-        let is_fresh = binding.last_heard.is_some_and(|heard| {
+        let is_fresh = self.location.last_heard(binding).is_some_and(|heard| {
             fx.now.saturating_duration_since(heard) <= self.settings.wake.fresh
         });
         match binding.flow() {
@@ -134,7 +134,7 @@ impl Proxy {
             return;
         }
         let client = self.transactions.reserve(fx);
-        match self.write_probe(key, flow, &client.branch(self.shard), fx.random()) {
+        match self.write_probe(key, flow, &client.branch_bytes(self.shard), fx.random()) {
             Some(options) => {
                 let to = Destination::Flow(flow.id);
                 let is_reliable = flow.transport.is_reliable();
@@ -156,12 +156,12 @@ impl Proxy {
         &self,
         key: BindingKey,
         flow: Flow,
-        branch: &str,
+        branch: &[u8],
         random: u64,
     ) -> Option<Message> {
         let uri = self.location.binding(key)?.contact_uri();
         let uri = std::str::from_utf8(uri).ok()?;
-        let via = self.via(&Leg::over(flow), branch, 0)?;
+        let via = Text::of(self.via(&Leg::over(flow), branch, 0)?);
         let host = &self
             .upstreams
             .listener_settings(flow.listener)?
@@ -172,6 +172,51 @@ impl Proxy {
              Call-ID: {random:016x}@{host}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
         );
         Message::parse(Bytes::from(text)).ok()
+    }
+
+    /// Notes on which flows a context's branches listen: those that asked whether a flow lives, or
+    /// gave it up and may still hear of it.
+    pub(super) fn listen(&mut self, context: &mut ResponseContext) {
+        let id = context.id;
+        for (branch, index) in context.branches.iter_mut().zip(0..) {
+            let open = || self.location.binding(branch.device()?)?.flow();
+            let wanted = match branch.state {
+                BranchState::Probing { .. } => open(),
+                // Of a datagram's answer it is not known whose life it is.
+                BranchState::Waking { .. } => open().filter(|flow| flow.transport.is_reliable()),
+                BranchState::Idle
+                | BranchState::Calling(_)
+                | BranchState::Late(_)
+                | BranchState::Cancelling { .. }
+                | BranchState::Final => None,
+            };
+            let wanted = wanted.map(|flow| flow.id);
+            if branch.listens == wanted {
+                continue;
+            }
+            let waiter = Waiter {
+                context: id,
+                branch: index,
+            };
+            if let Some(old) = std::mem::replace(&mut branch.listens, wanted)
+                && let Some(waiters) = self.listening.get_mut(&old)
+            {
+                waiters.retain(|other| *other != waiter);
+                if waiters.is_empty() {
+                    self.listening.remove(&old);
+                }
+            }
+            if let Some(flow) = wanted {
+                self.listening.entry(flow).or_default().push(waiter);
+            }
+        }
+    }
+
+    /// A device may have another flow: its branches listen there.
+    pub(super) fn listen_again(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
+            self.with_context(fx, waiter.context, |_, _, _| {});
+        }
     }
 
     /// A flow was heard: a branch that asked whether it lives sends its request.

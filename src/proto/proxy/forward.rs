@@ -1,5 +1,7 @@
 //! Request forwarding (RFC 3261 §16.6): what changes in a request on its way to one target.
 
+use bytes::Bytes;
+
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::oversize::Sized;
@@ -14,7 +16,7 @@ use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, UpstreamContacts, contact_without_push};
 use crate::proto::reject::Reject;
 use crate::proto::settings::ContactMode;
-use crate::proto::sip::{Edit, HeaderName, Message, Method};
+use crate::proto::sip::{Decimal, Edit, HeaderName, Message, Method, Text, Value, With};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::{BindingId, BindingKey, Destination, Event, Flow, ListenerId, Transport};
 
@@ -31,7 +33,7 @@ impl Proxy {
             return self.fail_branch(fx, context, index, Reject::SipsNotAllowed);
         }
         let client = self.transactions.reserve(fx);
-        let branch = client.branch(self.shard);
+        let branch = client.branch_bytes(self.shard);
         let Some(message) = self.write_request(fx, context, index, &leg, &branch) else {
             self.transactions.abandon(fx, client);
             self.finish_branch(fx, context, index);
@@ -79,8 +81,10 @@ impl Proxy {
                 flow: *flow,
             });
         }
+        let method = context.request.method().unwrap_or(Method::Other(b""));
+        let is_reliable = leg.transport.is_reliable();
         self.transactions
-            .start(fx, client, &message, leg.to, leg.transport.is_reliable());
+            .start_written(fx, client, (method, &message), leg.to, is_reliable);
     }
 
     /// Writes the request for a target.
@@ -90,15 +94,15 @@ impl Proxy {
         context: &ResponseContext,
         index: u16,
         leg: &Leg,
-        branch_param: &str,
-    ) -> Option<Message> {
+        branch_param: &[u8],
+    ) -> Option<Bytes> {
         let branch = context.branches.get(usize::from(index))?;
         let request = &context.request;
         let mut edit = self.common_edits(context, leg, branch_param)?;
         match branch.target {
             Target::Device(key) => {
                 if !context.is_in_dialog {
-                    edit.request_uri(self.location.binding(key)?.contact_uri().to_vec());
+                    edit.request_uri(self.location.binding(key)?.contact_uri());
                 }
             }
             Target::Upstream { .. } => match &context.kind {
@@ -123,14 +127,9 @@ impl Proxy {
             let contact = branch.device().and_then(|key| self.location.binding(key));
             let is_sips = sips::is_promised(request)
                 || contact.is_some_and(|binding| sips::is_sips(binding.contact_uri()));
-            let (near, far) = self.record_route(key, &context.flow, leg, is_sips)?;
-            // A line for each: some phones repeat the last value of a line that has more.
-            edit.prepend(HeaderName::RecordRoute, near);
-            if let Some(far) = far {
-                edit.prepend(HeaderName::RecordRoute, far);
-            }
+            self.record_route(&mut edit, key, &context.flow, leg, is_sips)?;
         }
-        Message::parse(edit.finish()).ok()
+        Some(edit.finish())
     }
 
     /// What changes in every request: Routes of ours, the sender's Via, Max-Forwards, our Via.
@@ -138,7 +137,7 @@ impl Proxy {
         &self,
         context: &'m ResponseContext,
         leg: &Leg,
-        branch_param: &str,
+        branch_param: &[u8],
     ) -> Option<Edit<'m>> {
         let request = &context.request;
         let mut edit = Edit::new(request);
@@ -146,7 +145,7 @@ impl Proxy {
             edit.remove_value(HeaderName::Route, route);
         }
         if let Some(uri) = &context.strict_uri {
-            edit.request_uri(uri.clone());
+            edit.request_uri(uri);
             let last = request.values(HeaderName::Route).count().checked_sub(1)?;
             if last >= context.own_routes {
                 edit.remove_value(HeaderName::Route, last);
@@ -174,14 +173,21 @@ impl Proxy {
     }
 
     /// Our Via value toward a leg.
-    pub(super) fn via(&self, leg: &Leg, branch: &str, mark: u64) -> Option<String> {
+    pub(super) fn via<'p>(
+        &'p self,
+        leg: &Leg,
+        branch: &'p [u8],
+        mark: u64,
+    ) -> Option<impl Value + use<'p>> {
         let listener = self.upstreams.listener_settings(leg.listener)?;
-        Some(format!(
-            "SIP/2.0/{} {}:{};branch={branch};rport;{LOOP_PARAM}={mark:016x}",
-            leg.transport.via_token(),
-            listener.advertise_host,
-            listener.advertise_port,
-        ))
+        let transport = leg.transport.via_token();
+        Some(With(move |out: &mut Text| {
+            out.push("SIP/2.0/").push(transport).push(" ");
+            out.push(&*listener.advertise_host).push(":");
+            out.decimal(listener.advertise_port);
+            out.push(";branch=").push(branch).push(";rport;");
+            out.push(LOOP_PARAM).push("=").hex(mark);
+        }))
     }
 
     /// The device whose dialog a request opens: the called one, or the caller's.
@@ -198,46 +204,66 @@ impl Proxy {
     /// far side's comes first on the wire (RFC 5658 §5).
     fn record_route(
         &self,
+        edit: &mut Edit<'_>,
         key: BindingKey,
         flow: &Flow,
         leg: &Leg,
         is_sips: bool,
-    ) -> Option<(String, Option<String>)> {
+    ) -> Option<()> {
         let node = leg.node.unwrap_or(NO_NODE);
         let token = self.signer.sign(FlowToken { key, node });
         // §16.6 step 4: a sips URI is recorded as one, where TLS is what reaches us.
-        let recorded = |listener, transport: Transport| {
-            let uri = self.route_uri(&token, listener, transport)?;
-            Some(if is_sips && transport.is_secure() {
-                uri.replacen("<sip:", "<sips:", 1)
+        let scheme = |transport: Transport| {
+            if is_sips && transport.is_secure() {
+                "sips"
             } else {
-                uri
-            })
+                "sip"
+            }
         };
-        let near = recorded(flow.listener, flow.transport)?;
-        if leg.listener == flow.listener && leg.transport == flow.transport {
-            return Some((near, None));
+        let near = (flow.listener, flow.transport);
+        let far = (leg.listener, leg.transport);
+        // A line for each: some phones repeat the last value of a line that has more.
+        let value = self.route_uri(scheme(near.1), &token, near)?;
+        edit.prepend(HeaderName::RecordRoute, value);
+        if near != far {
+            let value = self.route_uri(scheme(far.1), &token, far)?;
+            edit.prepend(HeaderName::RecordRoute, value);
         }
-        let far = recorded(leg.listener, leg.transport)?;
-        Some((near, Some(far)))
+        Some(())
     }
 
     /// A Route value of ours.
-    fn route_uri(&self, token: &str, listener: ListenerId, transport: Transport) -> Option<String> {
+    fn route_uri<'p>(
+        &'p self,
+        scheme: &'p str,
+        token: &'p [u8],
+        (listener, transport): (ListenerId, Transport),
+    ) -> Option<impl Value + use<'p>> {
         let address = self.our_address(listener, transport)?;
-        Some(format!("<sip:{token}@{address};lr>"))
+        Some(With(move |out: &mut Text| {
+            out.push("<").push(scheme).push(":").push(token).push("@");
+            address.put(out);
+            out.push(";lr>");
+        }))
     }
 
     /// `host:port`, with a transport parameter unless it is UDP.
-    fn our_address(&self, listener: ListenerId, transport: Transport) -> Option<String> {
+    fn our_address(
+        &self,
+        listener: ListenerId,
+        transport: Transport,
+    ) -> Option<impl Value + use<'_>> {
         let listener = self.upstreams.listener_settings(listener)?;
-        let (host, port) = (&listener.advertise_host, listener.advertise_port);
-        Some(match transport {
-            Transport::Udp => format!("{host}:{port}"),
-            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
-                format!("{host}:{port};transport={}", transport.uri_value())
+        Some(With(move |out: &mut Text| {
+            out.push(&*listener.advertise_host).push(":");
+            out.decimal(listener.advertise_port);
+            match transport {
+                Transport::Udp => {}
+                Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                    out.push(";transport=").push(transport.uri_value());
+                }
             }
-        })
+        }))
     }
 
     /// What changes in a REGISTER: Contact, Expires, Path (RFC 3327 §5.1).
@@ -251,13 +277,13 @@ impl Proxy {
     ) -> Option<()> {
         let relay = &registration.relay;
         let group = self.settings.upstreams.get(usize::from(relay.upstream))?;
-        let address = self.our_address(leg.listener, leg.transport)?;
+        let address = Text::of(self.our_address(leg.listener, leg.transport)?).to_string();
         let others = relay.others_stay(self.location.agent(relay.aor.id()), fx.now);
         match relay.upstream_contacts(&address, group.expires, others) {
             UpstreamContacts::AsSent => {}
             UpstreamContacts::Ours { values, expires } => {
                 edit.replace(HeaderName::Contact, values.join(", "));
-                edit.replace(HeaderName::Expires, expires.to_string());
+                edit.replace(HeaderName::Expires, Decimal(expires));
                 for old in relay.replaced_contacts(self.location.agent(relay.aor.id()), &address) {
                     edit.append(HeaderName::Contact, old);
                 }
@@ -280,7 +306,7 @@ impl Proxy {
                 key,
                 node: leg.node.unwrap_or(NO_NODE),
             });
-            let path = self.route_uri(&token, leg.listener, leg.transport)?;
+            let path = self.route_uri("sip", &token, (leg.listener, leg.transport))?;
             edit.prepend(HeaderName::Path, path);
             // PJSIP answers 420 to a Path whose UA does not list it.
             if !request.lists(HeaderName::Supported, "path") {
@@ -306,21 +332,22 @@ fn first_device(ask: &Ask) -> Option<BindingId> {
 pub(super) fn breadth_edit(edit: &mut Edit<'_>, request: &Message, branches: u32) {
     let breadth = max_breadth(request).unwrap_or(1);
     let share = (breadth / branches.max(1)).max(1);
-    edit.replace(HeaderName::MaxBreadth, share.to_string());
+    edit.replace(HeaderName::MaxBreadth, Decimal(share));
 }
 
 /// Says how long the body is, if nobody did: on a stream it has no other end (§16.6 step 9).
 pub(super) fn length_edit(edit: &mut Edit<'_>, message: &Message) {
     if message.content_length().is_none() {
-        let length = message.body().len();
-        edit.append(HeaderName::ContentLength, length.to_string());
+        let length = u32::try_from(message.body().len()).unwrap_or(u32::MAX);
+        edit.append(HeaderName::ContentLength, Decimal(length));
     }
 }
 
 /// Max-Forwards after this hop (§16.6 step 3).
-pub(super) fn next_max_forwards(request: &Message) -> String {
-    match request.max_forwards() {
-        Ok(Some(value)) => value.saturating_sub(1).to_string(),
-        Ok(None) | Err(_) => DEFAULT_MAX_FORWARDS.to_string(),
-    }
+pub(super) fn next_max_forwards(request: &Message) -> impl Value + use<> {
+    let next = match request.max_forwards() {
+        Ok(Some(value)) => value.saturating_sub(1),
+        Ok(None) | Err(_) => DEFAULT_MAX_FORWARDS,
+    };
+    Decimal(u32::from(next))
 }

@@ -13,7 +13,7 @@ use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{BranchState, Cancelling, Late, Leg, ResponseContext};
 use crate::proto::proxy::waking::report_step;
-use crate::proto::sip::{Contact, Message};
+use crate::proto::sip::{Contact, Message, Text};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::{BindingKey, Destination, Flow, Output};
 
@@ -109,7 +109,7 @@ impl Proxy {
     /// A device answered a call that is over: ACK and BYE, in the caller's place.
     pub(super) fn hang_up(&mut self, fx: &mut Effects<'_>, leg: &Leg, response: &Message) {
         let ack = self.transactions.reserve(fx);
-        let ack_branch = ack.branch(self.shard);
+        let ack_branch = ack.branch_bytes(self.shard);
         self.transactions.abandon(fx, ack);
         if let Some(ack) = self.write_in_dialog("ACK", 0, response, leg, &ack_branch) {
             let (to, message) = (leg.to.clone(), ack.raw().clone());
@@ -120,7 +120,7 @@ impl Proxy {
             });
         }
         let bye = self.transactions.reserve(fx);
-        match self.write_in_dialog("BYE", 1, response, leg, &bye.branch(self.shard)) {
+        match self.write_in_dialog("BYE", 1, response, leg, &bye.branch_bytes(self.shard)) {
             Some(message) => {
                 let is_reliable = leg.transport.is_reliable();
                 let to = leg.to.clone();
@@ -137,14 +137,14 @@ impl Proxy {
         later: u32,
         response: &Message,
         leg: &Leg,
-        branch: &str,
+        branch: &[u8],
     ) -> Option<Message> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let target = response.contacts().find_map(|contact| match contact {
             Ok(Contact::Address(address)) => Some(text(address.uri)),
             Ok(Contact::Star) | Err(_) => None,
         })?;
-        let via = self.via(leg, branch, 0)?;
+        let via = Text::of(self.via(leg, branch, 0)?);
         let (from, to) = (
             text(response.from().ok()?.raw),
             text(response.to().ok()?.raw),

@@ -87,6 +87,8 @@ pub struct Proxy {
     left: HashMap<ClientId, left::Left, RandomState>,
     /// The branches that are not final, by their device.
     by_device: HashMap<BindingKey, SmallVec<[Waiter; 2]>, RandomState>,
+    /// The branches that go on when a flow of their device is heard.
+    listening: HashMap<FlowId, SmallVec<[Waiter; 1]>, RandomState>,
     /// The branches whose request is live on a flow that their device has left for another.
     moved: HashMap<FlowId, SmallVec<[Waiter; 1]>, RandomState>,
     /// The node of each OPTIONS that asks whether one is back.
@@ -146,6 +148,7 @@ impl Proxy {
             late_answers: HashMap::default(),
             left: HashMap::default(),
             by_device: HashMap::default(),
+            listening: HashMap::default(),
             moved: HashMap::default(),
             checks: HashMap::default(),
             registering: HashMap::default(),
@@ -268,7 +271,7 @@ impl Proxy {
 
     /// Who sent a request over a flow.
     fn source(&self, flow: &Flow) -> Source {
-        if !self.location.on_flow(flow.id).is_empty() {
+        if self.location.is_bound(flow.id) {
             return Source::Device;
         }
         self.upstreams
@@ -293,15 +296,14 @@ impl Proxy {
 
     /// Something was heard on a flow: its devices are awake.
     pub(super) fn heard(&mut self, fx: &mut Effects<'_>, flow: FlowId) {
-        for key in self.location.on_flow(flow) {
-            if let Some(binding) = self.location.binding_mut(key) {
-                binding.last_heard = Some(fx.now);
-            }
-            for waiter in self.by_device.get(&key).cloned().unwrap_or_default() {
-                self.with_context(fx, waiter.context, |proxy, fx, context| {
-                    proxy.on_pong(fx, context, waiter.branch, flow);
-                });
-            }
+        self.location.hear(flow, fx.now);
+        if self.listening.is_empty() {
+            return;
+        }
+        for waiter in self.listening.get(&flow).cloned().unwrap_or_default() {
+            self.with_context(fx, waiter.context, |proxy, fx, context| {
+                proxy.on_pong(fx, context, waiter.branch, flow);
+            });
         }
     }
 
@@ -478,6 +480,7 @@ impl Proxy {
             self.tickets.len() + self.registering.len(),
             self.clients.len()
                 + self.by_device.len()
+                + self.listening.len()
                 + self.moved.len()
                 + self.late_answers.len()
                 + self.left.len()

@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use crate::proto::effects::Effects;
 use crate::proto::event::Oversize;
 use crate::proto::proxy::Proxy;
@@ -20,7 +22,7 @@ const LARGEST: usize = 1300;
 /// A written request and the way that it takes.
 #[derive(Debug)]
 pub(super) struct Sized {
-    pub(super) message: Message,
+    pub(super) message: Bytes,
     pub(super) leg: Leg,
     /// The datagram's leg, if a connection is tried in its place.
     pub(super) datagram: Option<Box<Leg>>,
@@ -33,12 +35,12 @@ impl Proxy {
     pub(super) fn by_size(
         &self,
         fx: &mut Effects<'_>,
-        message: Message,
+        message: Bytes,
         leg: Leg,
-        branch: &str,
+        branch: &[u8],
         request: &Message,
     ) -> Sized {
-        let bytes = message.raw().len();
+        let bytes = message.len();
         if leg.transport != Transport::Udp || bytes <= LARGEST {
             return Sized {
                 message,
@@ -47,11 +49,12 @@ impl Proxy {
             };
         }
         let stream = self.stream_beside(fx, &leg).and_then(|stream| {
-            let mut edit = Edit::new(&message);
-            length_edit(&mut edit, &message);
+            let parsed = Message::parse(message.clone()).ok()?;
+            let mut edit = Edit::new(&parsed);
+            length_edit(&mut edit, &parsed);
             let via = self.via(&stream, branch, loop_hash(request))?;
             edit.replace_value(HeaderName::Via, 0, via);
-            Some((Message::parse(edit.finish()).ok()?, stream))
+            Some((edit.finish(), stream))
         });
         let way = match (&stream, leg.node) {
             (Some(_), _) => Oversize::Stream,

@@ -5,7 +5,7 @@ use crate::proto::BindingKey;
 use crate::proto::proxy::Proxy;
 use crate::proto::registration::flow::{FlowToken, TOKEN_CHARS};
 use crate::proto::reject::Reject;
-use crate::proto::sip::{Message, Uri};
+use crate::proto::sip::{Message, NameAddr, Uri};
 
 /// What a request's Routes say.
 #[derive(Debug, Default)]
@@ -22,8 +22,8 @@ impl Proxy {
     /// Reads the Routes from the top while they are ours.
     pub(super) fn preprocess(&self, request: &Message) -> Result<Routes, Reject> {
         let mut routes = Routes::default();
-        let uri = request.request_uri().ok_or(Reject::Malformed)?;
-        if let Some(token) = self.token_of(uri)? {
+        let uri = request.parsed_uri().ok_or(Reject::Malformed)?;
+        if let Some(token) = self.token_of(&uri)? {
             // §16.4: the Request-URI is a value that we recorded: the last Route is the real one.
             let last = request.routes().filter_map(Result::ok).last();
             let last = last.ok_or(Reject::ForeignRoute)?;
@@ -32,11 +32,12 @@ impl Proxy {
         }
         for route in request.routes() {
             let route = route.map_err(|_| Reject::Malformed)?;
-            match self.token_of(route.uri)? {
+            let uri = route.parse_uri().map_err(|_| Reject::Malformed)?;
+            match self.token_of(&uri)? {
                 Some(token) => {
                     routes.token.get_or_insert(token);
                 }
-                None if self.is_own_route(route.uri) => {}
+                None if self.is_own_route(&uri) => {}
                 None => break,
             }
             routes.own += 1;
@@ -45,10 +46,7 @@ impl Proxy {
     }
 
     /// The token in a URI of ours. One that looks like ours and is not signed by us is refused.
-    fn token_of(&self, uri: &[u8]) -> Result<Option<FlowToken>, Reject> {
-        let Ok(uri) = Uri::parse(uri) else {
-            return Err(Reject::Malformed);
-        };
+    fn token_of(&self, uri: &Uri<'_>) -> Result<Option<FlowToken>, Reject> {
         let (Some(user), Some(host)) = (uri.user, uri.host) else {
             return Ok(None);
         };
@@ -64,20 +62,16 @@ impl Proxy {
 
     /// The device whose PURR a request carries, in its Request-URI or a Route (RFC 8599 §6.2.3).
     pub(super) fn purr_of(&self, request: &Message) -> Option<BindingKey> {
-        let of_uri = |uri: &[u8]| {
-            let uri = Uri::parse(uri).ok()?;
-            self.purrs.read(uri.params.value("pn-purr")?)
-        };
-        let in_routes = || request.routes().find_map(|route| of_uri(route.ok()?.uri));
-        of_uri(request.request_uri()?).or_else(in_routes)
+        let of_uri = |uri: &Uri<'_>| self.purrs.read(uri.params.value("pn-purr")?);
+        let of_route = |route: NameAddr<'_>| of_uri(&route.parse_uri().ok()?);
+        let in_routes = || request.routes().find_map(|route| of_route(route.ok()?));
+        let in_uri = request.parsed_uri().and_then(|uri| of_uri(&uri));
+        in_uri.or_else(in_routes)
     }
 
     /// Whether a Route without a token is one of our addresses: an app's outbound proxy setting.
     /// A port that is not ours is another server's on the same host.
-    fn is_own_route(&self, uri: &[u8]) -> bool {
-        let Ok(uri) = Uri::parse(uri) else {
-            return false;
-        };
+    fn is_own_route(&self, uri: &Uri<'_>) -> bool {
         uri.host
             .is_some_and(|host| self.upstreams.is_own_address(host, uri.port))
     }

@@ -7,7 +7,7 @@ use crate::proto::effects::Effects;
 use crate::proto::proxy::{Proxy, stamp, validate};
 use crate::proto::registration::flow::FlowToken;
 use crate::proto::reject::Reject;
-use crate::proto::sip::{HeaderName, Message, Method, Reply, Uri};
+use crate::proto::sip::{HeaderName, Message, Method, Reply};
 use crate::proto::transaction::ServerId;
 use crate::proto::{BindingKey, Flow};
 
@@ -46,12 +46,9 @@ impl Proxy {
     /// Whether a request is an OPTIONS for the gateway itself: no user, and one of our addresses.
     pub(super) fn is_ping(&self, request: &Message) -> bool {
         request.method() == Some(Method::Options)
-            && request
-                .request_uri()
-                .and_then(|uri| Uri::parse(uri).ok())
-                .is_some_and(|uri| {
-                    uri.user.is_none() && uri.host.is_some_and(|h| self.upstreams.is_own_host(h))
-                })
+            && request.parsed_uri().is_some_and(|uri| {
+                uri.user.is_none() && uri.host.is_some_and(|h| self.upstreams.is_own_host(h))
+            })
     }
 
     /// 200 to an OPTIONS.

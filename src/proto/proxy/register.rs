@@ -18,7 +18,7 @@ use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
 use crate::proto::reject::Reject;
 use crate::proto::settings::ContactMode;
-use crate::proto::sip::{Edit, HeaderName, Message};
+use crate::proto::sip::{Decimal, Edit, HeaderName, Message};
 use crate::proto::transaction::ServerId;
 use crate::proto::{
     AorId, AppId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
@@ -532,7 +532,7 @@ fn write_success(
     }
     let longest = granted.iter().map(|(_, expires)| *expires).max();
     if let (Some(longest), Ok(Some(_))) = (longest, response.expires()) {
-        edit.replace(HeaderName::Expires, longest.to_string());
+        edit.replace(HeaderName::Expires, Decimal(longest));
     }
     for caps in relay.offer.to_device(longest.unwrap_or(u32::MAX), purr) {
         edit.append(HeaderName::FeatureCaps, caps);

@@ -437,6 +437,7 @@ impl Proxy {
             self.answer_kept(fx, &mut context);
         }
         self.keep_call(fx, &mut context);
+        self.listen(&mut context);
         let has_answers = context.branches.iter().all(Branch::has_answered);
         if !has_answers || self.awaits_store(&context) {
             self.contexts.put(context);

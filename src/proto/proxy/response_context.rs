@@ -154,6 +154,8 @@ pub(super) struct Branch {
     pub(super) is_kept: bool,
     /// How often a kept request went out in vain.
     pub(super) attempts: u8,
+    /// The flow on which it is among those that listen.
+    pub(super) listens: Option<FlowId>,
 }
 
 /// How far a branch is.
@@ -274,6 +276,7 @@ impl Branch {
             is_reached: false,
             is_kept: false,
             attempts: 0,
+            listens: None,
         }
     }
 

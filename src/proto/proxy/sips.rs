@@ -12,12 +12,14 @@ pub(super) const WARNING: (u16, &str) = (380, "SIPS Not Allowed");
 
 /// Whether a request may leave over TLS alone.
 pub(super) fn is_promised(request: &Message) -> bool {
-    request.method() != Some(Method::Register) && request.request_uri().is_some_and(is_sips)
+    let has_sips = |uri: Uri<'_>| matches!(uri.scheme, Scheme::Sips);
+    request.method() != Some(Method::Register) && request.parsed_uri().is_some_and(has_sips)
 }
 
 /// Whether a URI is of that scheme.
 pub(super) fn is_sips(uri: &[u8]) -> bool {
-    Uri::parse(uri).is_ok_and(|uri| matches!(uri.scheme, Scheme::Sips))
+    uri.get(..5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:"))
 }
 
 /// The hops that a request may take.

@@ -176,7 +176,9 @@ impl Proxy {
         let mut instances: SmallVec<[&str; 2]> = SmallVec::new();
         // Of several flows of one device (RFC 5626 §5.3) the one that was heard last stands for it.
         let mut order: SmallVec<[_; 2]> = agent.bindings.iter().collect();
-        order.sort_by_key(|b| std::cmp::Reverse((b.q, b.flow().is_some(), b.last_heard)));
+        order.sort_by_key(|b| {
+            std::cmp::Reverse((b.q, b.flow().is_some(), self.location.last_heard(b)))
+        });
         for device in order {
             if binding.is_some_and(|wanted| wanted != device.id) || device.expires <= fx.now {
                 continue;
@@ -242,8 +244,7 @@ impl Proxy {
         if let Some(token) = token {
             return Ok((token.key.aor, Some(token.key.binding)));
         }
-        let uri = request.request_uri().ok_or(Reject::Malformed)?;
-        let uri = Uri::parse(uri).map_err(|_| Reject::Malformed)?;
+        let uri = request.parsed_uri().ok_or(Reject::Malformed)?;
         if let Some(key) = self.purr_of(request) {
             return Ok((key.aor, Some(key.binding)));
         }
@@ -479,7 +480,10 @@ impl Proxy {
             forward::length_edit(&mut edit, request);
         }
         let branch = stateless_branch(request, self.shard);
-        edit.prepend(HeaderName::Via, self.via(leg, &branch, loop_hash(request))?);
+        edit.prepend(
+            HeaderName::Via,
+            self.via(leg, branch.as_ref(), loop_hash(request))?,
+        );
         Some(edit.finish())
     }
 }

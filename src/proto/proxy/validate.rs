@@ -1,13 +1,15 @@
 //! Request validation (RFC 3261 §16.3, RFC 5393 §4): what is refused before anything is kept.
 
 use std::hash::Hasher;
+use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
 use crate::proto::proxy::Proxy;
-use crate::proto::proxy::upstream::host_text;
 use crate::proto::reject::Reject;
-use crate::proto::sip::{HeaderName, Message, Method, ParseErrorKind, Scheme, Uri, Via};
+use crate::proto::sip::{
+    HeaderName, Host, Message, Method, ParseErrorKind, Scheme, Via, hexadecimal,
+};
 use crate::proto::transaction::ClientId;
 
 /// The Via parameter that holds the loop check's hash (RFC 3261 §16.6 step 8).
@@ -33,8 +35,7 @@ impl Proxy {
             | ParseErrorKind::Value
             | ParseErrorKind::MethodMismatch => Reject::Malformed,
         })?;
-        let uri = request.request_uri().ok_or(Reject::Malformed)?;
-        let uri = Uri::parse(uri).map_err(|_| Reject::Malformed)?;
+        let uri = request.parsed_uri().ok_or(Reject::Malformed)?;
         match uri.scheme {
             Scheme::Sip | Scheme::Sips | Scheme::Tel => {}
             Scheme::Other(_) => return Err(Reject::UnsupportedScheme),
@@ -61,10 +62,10 @@ impl Proxy {
     fn detect_loop(&self, request: &Message) -> Result<(), Reject> {
         let mut hash = None;
         // The top Via is the sender's: only those below it can be ours.
-        for value in request.values(HeaderName::Via) {
-            let Ok(via) = Via::parse(value) else {
-                return Err(Reject::Malformed);
-            };
+        let top = request.top_via();
+        let others = request.values(HeaderName::Via).skip(1).map(Via::parse);
+        for via in std::iter::once(top).chain(others) {
+            let via = via.map_err(|_| Reject::Malformed)?;
             let Some(mark) = via.params.value(LOOP_PARAM) else {
                 continue;
             };
@@ -122,7 +123,7 @@ pub(super) fn loop_hash(request: &Message) -> u64 {
 }
 
 /// A To tag for an answer of ours: the same for each retransmission of the request.
-pub(super) fn local_tag(request: &Message) -> String {
+pub(super) fn local_tag(request: &Message) -> [u8; 16] {
     let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6574_6167, 0);
     let via = request.top_via();
     hasher.write(via.as_ref().ok().and_then(Via::branch).unwrap_or_default());
@@ -135,14 +136,18 @@ pub(super) fn local_tag(request: &Message) -> String {
             .unwrap_or_default(),
     );
     if let Ok(via) = via {
-        hasher.write(host_text(via.host).unwrap_or_default().as_bytes());
+        match via.host {
+            Host::Address(IpAddr::V4(address)) => hasher.write(&address.octets()),
+            Host::Address(IpAddr::V6(address)) => hasher.write(&address.octets()),
+            Host::Name(name) => hasher.write(name),
+        }
     }
-    format!("{:016x}", hasher.finish())
+    hexadecimal(hasher.finish())
 }
 
 /// A branch for a request that is forwarded without a transaction: the same for each
 /// retransmission (RFC 3261 §16.11).
-pub(super) fn stateless_branch(request: &Message, shard: u16) -> String {
+pub(super) fn stateless_branch(request: &Message, shard: u16) -> impl AsRef<[u8]> + use<> {
     let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6573_746c, 0);
     hasher.write(
         request
@@ -157,5 +162,5 @@ pub(super) fn stateless_branch(request: &Message, shard: u16) -> String {
         slot: u32::MAX,
         nonce: hasher.finish(),
     }
-    .branch(shard)
+    .branch_bytes(shard)
 }

@@ -239,7 +239,7 @@ impl Proxy {
         let location = &self.location;
         self.moved.retain(|flow, waiters| {
             waiters.retain(|other| *other != waiter);
-            if waiters.is_empty() && location.on_flow(*flow).is_empty() {
+            if waiters.is_empty() && !location.is_bound(*flow) {
                 fx.output(Output::FlowUnbound { flow: *flow });
             }
             !waiters.is_empty()

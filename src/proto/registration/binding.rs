@@ -78,7 +78,8 @@ pub struct Binding {
     pub awaits_store: bool,
     /// Whether that flow may still carry a request.
     pub is_flow_open: bool,
-    /// When something was last heard on the flow; `None` since a restart.
+    /// When it last registered, or its flow was last heard before it closed; `None` since a restart.
+    /// `LocationService::last_heard` knows of the flow that is open.
     pub last_heard: Option<Instant>,
     /// The Call-ID of its last REGISTER.
     pub call_id: Box<str>,
@@ -105,11 +106,9 @@ impl Binding {
 
     /// Whether its app runs: it has a connection open, or something was heard from it lately.
     #[must_use]
-    pub fn is_awake(&self, now: Instant) -> bool {
-        let is_heard = || {
-            self.last_heard
-                .is_some_and(|heard| now.saturating_duration_since(heard) < AWAKE)
-        };
+    pub fn is_awake(&self, now: Instant, last_heard: Option<Instant>) -> bool {
+        let is_heard =
+            || last_heard.is_some_and(|heard| now.saturating_duration_since(heard) < AWAKE);
         self.flow()
             .is_some_and(|flow| flow.transport.is_reliable() || is_heard())
     }

@@ -47,15 +47,20 @@ impl TokenSigner {
 
     /// Writes a token: [`TOKEN_CHARS`] characters that no peer rewrites.
     #[must_use]
-    pub fn sign(&self, token: FlowToken) -> String {
-        let mut bytes = Vec::with_capacity(BODY + TAG);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&token.key.aor.0.to_be_bytes());
-        bytes.extend_from_slice(&token.key.binding.0.to_be_bytes());
-        bytes.extend_from_slice(&token.node.to_be_bytes());
-        let tag = hmac::sign(&self.key, &bytes);
-        bytes.extend(tag.as_ref().iter().take(TAG));
-        URL_SAFE_NO_PAD.encode(bytes)
+    pub fn sign(&self, token: FlowToken) -> [u8; TOKEN_CHARS] {
+        let body = body_of(token);
+        let tag = hmac::sign(&self.key, &body);
+        let mut bytes = [0; BODY + TAG];
+        let parts = body.iter().chain(tag.as_ref());
+        for (place, byte) in bytes.iter_mut().zip(parts) {
+            *place = *byte;
+        }
+        let mut text = [0; TOKEN_CHARS];
+        // dropped: the place is as large as the text.
+        URL_SAFE_NO_PAD
+            .encode_slice(bytes, &mut text)
+            .unwrap_or_default();
+        text
     }
 
     /// Reads a token and checks its signature in constant time.
@@ -73,6 +78,20 @@ impl TokenSigner {
 #[must_use]
 pub fn peek(text: &[u8]) -> Option<AorId> {
     decode(text).map(|(token, _, _)| token.key.aor)
+}
+
+fn body_of(token: FlowToken) -> [u8; BODY] {
+    let mut body = [VERSION; BODY];
+    let aor = token.key.aor.0.to_be_bytes();
+    let binding = token.key.binding.0.to_be_bytes();
+    let parts = aor
+        .into_iter()
+        .chain(binding)
+        .chain(token.node.to_be_bytes());
+    for (place, byte) in body.iter_mut().skip(1).zip(parts) {
+        *place = byte;
+    }
+    body
 }
 
 fn decode(text: &[u8]) -> Option<(FlowToken, [u8; BODY], [u8; TAG])> {
@@ -121,20 +140,20 @@ mod tests {
         let text = signer.sign(token());
         assert_eq!(text.len(), TOKEN_CHARS);
         assert!(
-            text.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            text.iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         );
-        assert_eq!(signer.verify(text.as_bytes()), Some(token()));
-        assert_eq!(peek(text.as_bytes()), Some(AorId(7)));
+        assert_eq!(signer.verify(&text), Some(token()));
+        assert_eq!(peek(&text), Some(AorId(7)));
     }
 
     #[test]
     fn a_token_that_was_changed_or_signed_by_another_key_is_refused() {
         let signer = TokenSigner::new(&[1; 32]);
-        let text = signer.sign(token()).into_bytes();
+        let text = signer.sign(token());
         assert_eq!(TokenSigner::new(&[2; 32]).verify(&text), None);
         for at in 0..text.len() {
-            let mut changed = text.clone();
+            let mut changed = text;
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             assert_eq!(signer.verify(&changed), None, "byte {at}");
         }

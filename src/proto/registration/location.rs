@@ -5,6 +5,7 @@
 //! every binding that has or had a push token is in `apps`; an agent without bindings is gone; a binding without a push token has an open flow.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -75,9 +76,17 @@ pub struct LocationService {
     /// Agents by the hash of their user, for requests that name no number.
     users: HashMap<u32, SmallVec<[AorId; 1]>, RandomState>,
     /// Who is reached on a flow.
-    flows: HashMap<FlowId, SmallVec<[BindingKey; 1]>, RandomState>,
+    flows: HashMap<FlowId, OnFlow, RandomState>,
     /// Who has registered an app on a phone that can be pushed, by its token and by its instance.
     apps: HashMap<AppId, SmallVec<[BindingKey; 1]>, RandomState>,
+}
+
+/// Who is reached on a flow.
+#[derive(Debug, Default)]
+struct OnFlow {
+    keys: SmallVec<[BindingKey; 1]>,
+    /// When something was last heard on it.
+    heard: Option<Instant>,
 }
 
 /// What a change of bindings did to a flow.
@@ -136,7 +145,30 @@ impl LocationService {
     /// The bindings reached on a flow.
     #[must_use]
     pub fn on_flow(&self, flow: FlowId) -> SmallVec<[BindingKey; 1]> {
-        self.flows.get(&flow).cloned().unwrap_or_default()
+        self.flows
+            .get(&flow)
+            .map(|on| on.keys.clone())
+            .unwrap_or_default()
+    }
+
+    /// Whether a binding is reached on a flow.
+    #[must_use]
+    pub fn is_bound(&self, flow: FlowId) -> bool {
+        self.flows.contains_key(&flow)
+    }
+
+    /// Something was heard on a flow: of all devices that are reached there, however many.
+    pub fn hear(&mut self, flow: FlowId, now: Instant) {
+        if let Some(on) = self.flows.get_mut(&flow) {
+            on.heard = Some(now);
+        }
+    }
+
+    /// When something was last heard from a device; `None` since a restart.
+    #[must_use]
+    pub fn last_heard(&self, binding: &Binding) -> Option<Instant> {
+        let flow = binding.flow().and_then(|flow| self.flows.get(&flow.id));
+        binding.last_heard.max(flow.and_then(|on| on.heard))
     }
 
     /// The bindings of the same device: those that share its instance-id (RFC 5626 §4.1), itself
@@ -243,8 +275,10 @@ impl LocationService {
 
     /// Marks the binding's flow as gone.
     pub fn close_flow(&mut self, key: BindingKey) -> Option<FlowChange> {
+        let flow = self.binding(key)?.flow()?.id;
+        let heard = self.flows.get(&flow).and_then(|on| on.heard);
         let binding = self.binding_mut(key)?;
-        let flow = binding.flow()?.id;
+        binding.last_heard = binding.last_heard.max(heard);
         binding.is_flow_open = false;
         self.move_flow(key, Some(flow), None).pop()
     }
@@ -253,7 +287,7 @@ impl LocationService {
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         let all = self.agents.values().map(|agent| agent.bindings.len()).sum();
-        let awake = self.flows.values().map(SmallVec::len).sum();
+        let awake = self.flows.values().map(|on| on.keys.len()).sum();
         (all, awake)
     }
 
@@ -282,14 +316,14 @@ impl LocationService {
             return changes;
         }
         if let Some(new) = new {
-            let keys = self.flows.entry(new).or_default();
+            let keys = &mut self.flows.entry(new).or_default().keys;
             if keys.is_empty() {
                 changes.push(FlowChange::Bound(new));
             }
             keys.push(key);
         }
         if let Some(old) = old
-            && let Some(keys) = self.flows.get_mut(&old)
+            && let Some(OnFlow { keys, .. }) = self.flows.get_mut(&old)
         {
             keys.retain(|other| *other != key);
             if keys.is_empty() {

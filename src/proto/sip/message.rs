@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes};
 
 use super::error::{ParseError, ParseErrorKind};
-use super::header::{CSeq, Contact, Header, HeaderName, NameAddr, Via};
+use super::header::{CSeq, Contact, Header, HeaderName, NameAddr, Via, ViaSpots};
 use super::method::Method;
 use super::parse::{self, Index, Line, MAX_HEADERS, Start, Strictness};
 use super::scan;
+use super::uri::{Uri, UriSpots};
 
 /// One SIP message over the bytes it arrived in.
 ///
@@ -96,6 +97,17 @@ impl Message {
             Start::Request { uri, .. } => Some(uri.of(&self.raw)),
             Start::Response { .. } => None,
         }
+    }
+
+    /// The Request-URI; `None` for a response, or if it is not well formed.
+    #[must_use]
+    pub fn parsed_uri(&self) -> Option<Uri<'_>> {
+        let parse = || {
+            let uri = Uri::parse(self.request_uri()?).ok()?;
+            Some(UriSpots::of(&self.raw, &uri))
+        };
+        let spots = *self.index.uri.get_or_init(parse);
+        spots.map(|spots| spots.read(&self.raw))
     }
 
     /// `None` for a request.
@@ -190,9 +202,14 @@ impl Message {
 
     /// The first Via value.
     pub fn top_via(&self) -> Result<Via<'_>, ParseError> {
-        let mut values = self.needed(HeaderName::Via)?;
-        let value = scan::next_in_list(&mut values).ok_or_else(|| self.missing())?;
-        Via::parse(value).map_err(|error| self.at(value, error))
+        let parse = || {
+            let mut values = self.needed(HeaderName::Via)?;
+            let value = scan::next_in_list(&mut values).ok_or_else(|| self.missing())?;
+            let via = Via::parse(value).map_err(|error| self.at(value, error))?;
+            Ok(ViaSpots::of(&self.raw, &via))
+        };
+        let spots = *self.index.top_via.get_or_init(parse);
+        spots.map(|spots| spots.read(&self.raw))
     }
 
     /// From.
@@ -208,7 +225,7 @@ impl Message {
     /// Call-ID.
     pub fn call_id(&self) -> Result<&[u8], ParseError> {
         let value = self.needed(HeaderName::CallId)?;
-        if value.is_empty() || scan::has(value, |byte| byte <= b' ' || byte == 0x7f) {
+        if value.is_empty() || scan::has(value, |byte| (byte <= b' ') | (byte == 0x7f)) {
             return Err(self.at(value, ParseError::value(0)));
         }
         Ok(value)

@@ -17,15 +17,17 @@ mod params;
 mod parse;
 mod scan;
 mod status;
+mod text;
 mod uri;
 mod validate;
 mod write;
 
 pub use error::{ParseError, ParseErrorKind};
 pub use framing::{Frame, FrameLimits, Framer};
-pub use header::{CSeq, Contact, Header, HeaderName, NameAddr, Via};
+pub use header::{CSeq, Contact, Header, HeaderName, NameAddr, Stamped, Via};
 pub use message::Message;
 pub use method::Method;
 pub use params::{Params, unescape, unquote};
+pub use text::{Decimal, Text, Value, With, hexadecimal};
 pub use uri::{Host, Scheme, Uri};
 pub use write::{Edit, Reply};

@@ -16,6 +16,7 @@ pub struct Params<'m> {
 impl<'m> Params<'m> {
     /// Parameters separated by semicolons, with or without one before the first.
     #[must_use]
+    #[inline]
     pub fn new(raw: &'m [u8]) -> Self {
         let raw = scan::trim(raw);
         Self {
@@ -23,14 +24,22 @@ impl<'m> Params<'m> {
         }
     }
 
+    /// The parameters whose [`Self::raw`] this is.
+    #[inline]
+    pub(super) const fn of_raw(raw: &'m [u8]) -> Self {
+        Self { raw }
+    }
+
     /// Returns the bytes, without the first semicolon.
     #[must_use]
+    #[inline]
     pub const fn raw(&self) -> &'m [u8] {
         self.raw
     }
 
     /// Returns whether there is none.
     #[must_use]
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
@@ -53,6 +62,7 @@ impl<'m> Params<'m> {
 
     /// Its value, if it is there and has one.
     #[must_use]
+    #[inline]
     pub fn value(&self, name: &str) -> Option<&'m [u8]> {
         self.get(name).flatten()
     }
@@ -90,6 +100,7 @@ impl<'m> Params<'m> {
 }
 
 /// Name and value of one parameter, without white space.
+#[inline]
 pub(super) fn split_param(segment: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr(b'=', segment) {
         Some(at) => (

@@ -5,11 +5,14 @@
 //! smuggled. White space before a header's colon is in the grammar (HCOLON) and is remembered, so
 //! that the writer can leave it out.
 
+use std::sync::OnceLock;
+
 use memchr::{memchr, memchr2};
 use smallvec::SmallVec;
 
 use super::error::{ParseError, ParseErrorKind};
-use super::header::HeaderName;
+use super::header::{HeaderName, ViaSpots};
+use super::uri::UriSpots;
 use super::{scan, status};
 
 /// How many header lines a message may have unless a [`super::Framer`] is told otherwise.
@@ -77,6 +80,10 @@ pub(super) struct Index {
     pub(super) content_length: Option<u32>,
     /// The body's end.
     pub(super) end: u32,
+    /// The first Via value, once somebody has asked for it: it is asked for again and again.
+    pub(super) top_via: OnceLock<Result<ViaSpots, ParseError>>,
+    /// The Request-URI, likewise; `None` if it is not well formed.
+    pub(super) uri: OnceLock<Option<UriSpots>>,
 }
 
 /// What to do with a bad header line.
@@ -89,11 +96,20 @@ pub(super) enum Strictness {
 }
 
 impl Span {
+    #[inline]
     pub(super) fn of(self, raw: &[u8]) -> &[u8] {
         scan::cut(raw, self.from as usize, self.to as usize)
     }
 
+    /// Where a part of the message is.
+    #[inline]
+    pub(super) fn within(raw: &[u8], part: &[u8]) -> Self {
+        let from = scan::offset_in(raw, part);
+        Self::new(from, from + part.len())
+    }
+
     /// Positions of a message of at most `u32::MAX` bytes, which [`head`] checks first.
+    #[inline]
     fn new(from: usize, to: usize) -> Self {
         Self {
             from: short(from),
@@ -115,10 +131,13 @@ impl Index {
             body: 0,
             content_length: None,
             end: 0,
+            top_via: OnceLock::new(),
+            uri: OnceLock::new(),
         }
     }
 
     /// The first line of that name.
+    #[inline]
     pub(super) fn first(&self, name: HeaderName) -> Option<usize> {
         self.first
             .get(name as usize)
@@ -127,12 +146,14 @@ impl Index {
     }
 
     /// Where the line ends, its CRLF included.
+    #[inline]
     pub(super) fn line_end(&self, line: usize) -> usize {
         self.lines
             .get(line + 1)
             .map_or(self.lines_end, |next| next.at) as usize
     }
 
+    #[inline]
     fn push(&mut self, line: Line) {
         let at = u16::try_from(self.lines.len()).unwrap_or(NONE);
         let first = self.first.get_mut(line.name as usize);
@@ -202,6 +223,7 @@ pub(super) fn head(
 }
 
 /// Whether the headers end here. When lenient, they also end where the bytes do.
+#[inline]
 fn is_empty_line(raw: &[u8], at: usize, strictness: Strictness) -> bool {
     match raw.get(at..) {
         Some([b'\r', b'\n', ..]) => true,
@@ -361,6 +383,7 @@ fn content_length(
 }
 
 /// A position in a message of at most `u32::MAX` bytes.
+#[inline]
 fn short(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }

@@ -26,26 +26,37 @@ const TOKEN: u128 = {
 };
 
 /// Whether the byte may stand in a `token`.
+#[inline]
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     byte < 128 && (TOKEN >> byte) & 1 == 1
 }
 
 /// Whether this is a `token`.
+#[inline]
 pub(super) fn is_token(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(|&byte| is_token_byte(byte))
 }
 
 /// Linear white space: a fold's CR and LF count.
+#[inline]
 pub(super) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether a byte is such. Without an early exit, so that many bytes are looked at at a time.
+/// Whether a byte is such. Sixteen bytes are looked at at a time, if `is_such` does not branch.
+#[inline]
 pub(super) fn has(value: &[u8], is_such: impl Fn(u8) -> bool) -> bool {
-    value.iter().fold(false, |has, &byte| has | is_such(byte))
+    let (chunks, rest) = value.as_chunks::<16>();
+    let any = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0, |any, &byte| any | u8::from(is_such(byte)))
+    };
+    chunks.iter().any(|chunk| any(chunk) != 0) || any(rest) != 0
 }
 
 /// The value without linear white space around it.
+#[inline]
 pub(super) const fn trim(mut value: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = value {
         if !is_space(*first) {
@@ -63,16 +74,19 @@ pub(super) const fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 /// The bytes between two positions; nothing if they are not there.
+#[inline]
 pub(super) fn cut(value: &[u8], from: usize, to: usize) -> &[u8] {
     value.get(from..to).unwrap_or_default()
 }
 
 /// Splits before the byte at `at`; everything is on the left if there is none.
+#[inline]
 pub(super) fn split(value: &[u8], at: usize) -> (&[u8], &[u8]) {
     value.split_at_checked(at).unwrap_or((value, &[]))
 }
 
 /// `1*DIGIT` up to `max`; `None` for anything else, also for a larger number.
+#[inline]
 pub(super) fn number(value: &[u8], max: u64) -> Option<u64> {
     if value.is_empty() {
         return None;
@@ -111,6 +125,7 @@ pub(super) fn quoted_len(value: &[u8]) -> Option<usize> {
 
 /// Where the first comma outside quotes and angle brackets is. An unclosed quote or bracket takes
 /// all of the rest.
+#[inline]
 fn list_comma(value: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -125,6 +140,7 @@ fn list_comma(value: &[u8]) -> Option<usize> {
 }
 
 /// The first of a list's values, trimmed, and what follows its comma. Empty values are skipped.
+#[inline]
 pub(super) fn next_in_list<'m>(rest: &mut &'m [u8]) -> Option<&'m [u8]> {
     while !rest.is_empty() {
         let (value, more) = match list_comma(rest) {
@@ -141,6 +157,7 @@ pub(super) fn next_in_list<'m>(rest: &mut &'m [u8]) -> Option<&'m [u8]> {
 }
 
 /// Where the first `;` outside quotes is. An unclosed quote takes all of the rest.
+#[inline]
 pub(super) fn semicolon(value: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -154,6 +171,7 @@ pub(super) fn semicolon(value: &[u8]) -> Option<usize> {
 }
 
 /// How many bytes of `whole` stand before `part`, which must be a part of it.
+#[inline]
 pub(super) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     (part.as_ptr() as usize)
         .saturating_sub(whole.as_ptr() as usize)
@@ -161,6 +179,7 @@ pub(super) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
 }
 
 /// The rest after one expected byte and the white space around it.
+#[inline]
 pub(super) fn expect<'m>(value: &'m [u8], byte: u8, whole: &[u8]) -> Result<&'m [u8], ParseError> {
     match trim_start(value) {
         [first, rest @ ..] if *first == byte => Ok(trim_start(rest)),
@@ -169,6 +188,7 @@ pub(super) fn expect<'m>(value: &'m [u8], byte: u8, whole: &[u8]) -> Result<&'m 
 }
 
 /// The value without linear white space before it.
+#[inline]
 pub(super) const fn trim_start(mut value: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = value {
         if !is_space(*first) {

@@ -7,6 +7,7 @@ use memchr::{memchr, memrchr};
 
 use super::error::ParseError;
 use super::params::{Params, split_param, unescape};
+use super::parse::Span;
 use super::scan;
 
 /// A SIP, SIPS, tel or other URI.
@@ -48,6 +49,87 @@ pub enum Host<'m> {
     Address(IpAddr),
     /// A name, as written.
     Name(&'m [u8]),
+}
+
+/// Where the parts of a URI are in its message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UriSpots {
+    whole: Span,
+    /// `None`: any other than these; it has no other parts.
+    scheme: Option<Known>,
+    user: Option<Span>,
+    host: Option<HostSpot>,
+    port: Option<u16>,
+    params: Span,
+    headers: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Sip,
+    Sips,
+    Tel,
+}
+
+/// A host, or where its name is in its message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HostSpot {
+    Address(IpAddr),
+    Name(Span),
+}
+
+impl UriSpots {
+    pub(super) fn of(message: &[u8], uri: &Uri<'_>) -> Self {
+        let spot = |part| Span::within(message, part);
+        Self {
+            whole: spot(uri.raw),
+            scheme: match uri.scheme {
+                Scheme::Sip => Some(Known::Sip),
+                Scheme::Sips => Some(Known::Sips),
+                Scheme::Tel => Some(Known::Tel),
+                Scheme::Other(_) => None,
+            },
+            user: uri.user.map(spot),
+            host: uri.host.map(|host| HostSpot::of(message, host)),
+            port: uri.port,
+            params: spot(uri.params.raw()),
+            headers: uri.headers.map(spot),
+        }
+    }
+
+    pub(super) fn read(self, message: &[u8]) -> Uri<'_> {
+        let raw = self.whole.of(message);
+        Uri {
+            raw,
+            scheme: match self.scheme {
+                Some(Known::Sip) => Scheme::Sip,
+                Some(Known::Sips) => Scheme::Sips,
+                Some(Known::Tel) => Scheme::Tel,
+                None => Scheme::Other(scan::cut(raw, 0, memchr(b':', raw).unwrap_or(0))),
+            },
+            user: self.user.map(|user| user.of(message)),
+            host: self.host.map(|host| host.read(message)),
+            port: self.port,
+            params: Params::of_raw(self.params.of(message)),
+            headers: self.headers.map(|headers| headers.of(message)),
+        }
+    }
+}
+
+impl HostSpot {
+    pub(super) fn of(message: &[u8], host: Host<'_>) -> Self {
+        match host {
+            Host::Address(address) => Self::Address(address),
+            Host::Name(name) => Self::Name(Span::within(message, name)),
+        }
+    }
+
+    pub(super) fn read(self, message: &[u8]) -> Host<'_> {
+        match self {
+            Self::Address(address) => Host::Address(address),
+            Self::Name(name) => Host::Name(name.of(message)),
+        }
+    }
 }
 
 impl<'m> Uri<'m> {
@@ -203,14 +285,25 @@ impl<'m> Host<'m> {
 
     fn name(value: &'m [u8]) -> Option<Self> {
         // Underscores are outside the grammar, but names in the field have them.
-        let is_other =
-            |byte: u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        let is_other = |byte: u8| !is_name_byte(byte);
         let is_name = !value.is_empty() && !scan::has(value, is_other);
         is_name.then_some(Self::Name(value))
     }
 }
 
+/// Without branches, for [`scan::has`].
+#[inline]
+const fn is_name_byte(byte: u8) -> bool {
+    let letter = byte | 0x20;
+    ((letter >= b'a') & (letter <= b'z'))
+        | ((byte >= b'0') & (byte <= b'9'))
+        | (byte == b'-')
+        | (byte == b'.')
+        | (byte == b'_')
+}
+
 /// Four numbers with dots between them, without leading zeros.
+#[inline]
 fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
     let mut octets = [0_u8; 4];
     let mut rest = value;
@@ -242,6 +335,7 @@ pub(super) fn ipv6(value: &[u8]) -> Option<Ipv6Addr> {
 }
 
 /// `host [ ":" port ]`, white space around the colon allowed (as Via's sent-by has it).
+#[inline]
 pub(super) fn host_port(value: &[u8]) -> Option<(Host<'_>, Option<u16>)> {
     let after_address = memrchr(b']', value).map_or(0, |at| at + 1);
     let (host, rest) = match memchr(b':', value.get(after_address..)?) {
@@ -257,8 +351,11 @@ pub(super) fn host_port(value: &[u8]) -> Option<(Host<'_>, Option<u16>)> {
 
 /// What no URI may hold, escaped only: controls, space, quotes and angle brackets. Bytes above
 /// ASCII are not allowed either, but are kept: the proxy passes on what it need not understand.
+///
+/// Without branches, for [`scan::has`].
+#[inline]
 const fn is_excluded(byte: u8) -> bool {
-    byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7f)
+    (byte <= b' ') | (byte == b'<') | (byte == b'>') | (byte == b'"') | (byte == 0x7f)
 }
 
 #[cfg(test)]

@@ -72,7 +72,10 @@ impl Message {
         }
         if let Start::Request { uri, .. } = self.index.start {
             let bytes = uri.of(&self.raw);
-            let uri = Uri::parse(bytes).map_err(|error| self.at(bytes, error))?;
+            let uri = match self.parsed_uri() {
+                Some(uri) => uri,
+                None => Uri::parse(bytes).map_err(|error| self.at(bytes, error))?,
+            };
             // RFC 3261 §19.1.1: no headers in a Request-URI.
             if uri.headers.is_some() {
                 return Err(self.at(bytes, ParseError::value(0)));
@@ -126,9 +129,11 @@ impl Message {
     }
 }
 
-/// A control character that is no white space.
+/// A control character that is no white space. Without branches, for [`scan::has`].
+#[inline]
 const fn is_control(byte: u8) -> bool {
-    (byte < b' ' && !scan::is_space(byte)) || byte == 0x7f
+    let is_space = (byte == b'\t') | (byte == b'\r') | (byte == b'\n');
+    ((byte < b' ') & !is_space) | (byte == 0x7f)
 }
 
 #[cfg(test)]

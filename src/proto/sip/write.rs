@@ -11,6 +11,7 @@ use super::header::HeaderName;
 use super::message::{ANSWER_NEEDS, Message};
 use super::parse::Start;
 use super::scan;
+use super::text::{Text, Value};
 
 /// Changes to a message, written in one pass; bytes that are not changed leave as they came.
 ///
@@ -21,8 +22,17 @@ use super::scan;
 #[derive(Debug)]
 pub struct Edit<'m> {
     message: &'m Message,
-    uri: Option<Vec<u8>>,
-    changes: SmallVec<[Change; 8]>,
+    /// All new values, one behind the other.
+    text: Text,
+    uri: Option<Piece>,
+    changes: SmallVec<[Change; 12]>,
+}
+
+/// A part of the new text.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    from: usize,
+    to: usize,
 }
 
 #[derive(Debug)]
@@ -35,13 +45,13 @@ struct Change {
 #[derive(Debug)]
 enum Action {
     /// A new line before this one.
-    Add(&'static str, Vec<u8>),
+    Add(&'static str, Piece),
     /// The line goes.
     Remove,
     /// The line's value.
-    Replace(Vec<u8>),
+    Replace(Piece),
     /// The value at that place of the line; `None`: it goes.
-    Part(usize, Option<Vec<u8>>),
+    Part(usize, Option<Piece>),
 }
 
 impl<'m> Edit<'m> {
@@ -50,41 +60,45 @@ impl<'m> Edit<'m> {
     pub fn new(message: &'m Message) -> Self {
         Self {
             message,
+            text: Text::new(),
             uri: None,
             changes: SmallVec::new(),
         }
     }
 
     /// Replaces the Request-URI; nothing happens to a response.
-    pub fn request_uri(&mut self, uri: impl Into<Vec<u8>>) -> &mut Self {
-        self.uri = Some(uri.into());
+    pub fn request_uri(&mut self, uri: impl Value) -> &mut Self {
+        self.uri = Some(self.write(uri));
         self
     }
 
     /// A new line before the first line of that name; at the top of the headers if there is none.
     /// Of two, the later is on top.
-    pub fn prepend(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+    pub fn prepend(&mut self, name: HeaderName, value: impl Value) -> &mut Self {
         let line = self.message.index.first(name).unwrap_or(0);
-        self.add(line, name.as_str(), value.into(), true)
+        let value = self.write(value);
+        self.add(line, name.as_str(), value, true)
     }
 
     /// A new line after the last header.
-    pub fn append(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+    pub fn append(&mut self, name: HeaderName, value: impl Value) -> &mut Self {
         self.append_named(name.as_str(), value)
     }
 
     /// The same for a name that [`HeaderName`] does not list.
-    pub fn append_named(&mut self, name: &'static str, value: impl Into<Vec<u8>>) -> &mut Self {
-        self.add(self.message.index.lines.len(), name, value.into(), false)
+    pub fn append_named(&mut self, name: &'static str, value: impl Value) -> &mut Self {
+        let value = self.write(value);
+        self.add(self.message.index.lines.len(), name, value, false)
     }
 
     /// The first line's value; further lines of that name go; appended if there is none.
-    pub fn replace(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+    pub fn replace(&mut self, name: HeaderName, value: impl Value) -> &mut Self {
         let Some(first) = self.message.index.first(name) else {
             return self.append(name, value);
         };
         self.remove(name);
-        self.change(first, Action::Replace(value.into()))
+        let value = self.write(value);
+        self.change(first, Action::Replace(value))
     }
 
     /// All lines of that name go.
@@ -116,9 +130,10 @@ impl<'m> Edit<'m> {
         &mut self,
         name: HeaderName,
         index: usize,
-        value: impl Into<Vec<u8>>,
+        value: impl Value,
     ) -> &mut Self {
-        self.part(name, index, Some(value.into()))
+        let value = self.write(value);
+        self.part(name, index, Some(value))
     }
 
     /// That value goes; its line too if it was the only one on it.
@@ -136,10 +151,10 @@ impl<'m> Edit<'m> {
         }
         // Stable: changes to one line keep their order.
         self.changes.sort_by_key(|change| change.line);
-        let mut writer = Writer::new(message, self.added_len());
-        if let (Some(uri), Start::Request { uri: old, .. }) = (&self.uri, index.start) {
+        let mut writer = Writer::new(message, self.text.as_slice(), self.added_len());
+        if let (Some(uri), Start::Request { uri: old, .. }) = (self.uri, index.start) {
             writer.copy_to(old.from as usize);
-            writer.out.put_slice(uri);
+            writer.put(uri);
             writer.skip_to(old.to as usize);
         }
         let mut rest = self.changes.as_slice();
@@ -162,21 +177,23 @@ impl<'m> Edit<'m> {
         writer.out.freeze()
     }
 
+    /// At most so many bytes come to the message's.
     fn added_len(&self) -> usize {
-        let uri = self.uri.as_ref().map_or(0, Vec::len);
-        let changes: usize = self
-            .changes
-            .iter()
-            .map(|change| match &change.action {
-                Action::Add(name, value) => name.len() + value.len() + 4,
-                Action::Replace(value) | Action::Part(_, Some(value)) => value.len(),
-                Action::Remove | Action::Part(_, None) => 0,
-            })
-            .sum();
-        uri + changes
+        let names = self.changes.iter().map(|change| match &change.action {
+            Action::Add(name, _) => name.len() + 4,
+            Action::Remove | Action::Replace(_) | Action::Part(..) => 2,
+        });
+        self.text.len() + names.sum::<usize>()
     }
 
-    fn add(&mut self, line: usize, name: &'static str, value: Vec<u8>, on_top: bool) -> &mut Self {
+    fn write(&mut self, value: impl Value) -> Piece {
+        let from = self.text.len();
+        value.put(&mut self.text);
+        let to = self.text.len();
+        Piece { from, to }
+    }
+
+    fn add(&mut self, line: usize, name: &'static str, value: Piece, on_top: bool) -> &mut Self {
         if name.is_empty() {
             return self;
         }
@@ -208,7 +225,7 @@ impl<'m> Edit<'m> {
         }
     }
 
-    fn part(&mut self, name: HeaderName, index: usize, value: Option<Vec<u8>>) -> &mut Self {
+    fn part(&mut self, name: HeaderName, index: usize, value: Option<Piece>) -> &mut Self {
         let Some((line, _)) = self.message.value_spots(name).nth(index) else {
             return self;
         };
@@ -225,18 +242,30 @@ impl<'m> Edit<'m> {
 /// Copies the message up to each change.
 struct Writer<'m> {
     message: &'m Message,
+    /// The new values.
+    text: &'m [u8],
     out: BytesMut,
     /// How much of the message has been dealt with.
     done: usize,
 }
 
 impl<'m> Writer<'m> {
-    fn new(message: &'m Message, added: usize) -> Self {
+    fn new(message: &'m Message, text: &'m [u8], added: usize) -> Self {
         Self {
             message,
+            text,
             out: BytesMut::with_capacity(message.raw.len() + added),
             done: 0,
         }
+    }
+
+    fn new_value(&self, piece: Piece) -> &'m [u8] {
+        scan::cut(self.text, piece.from, piece.to)
+    }
+
+    fn put(&mut self, piece: Piece) {
+        let value = self.new_value(piece);
+        self.out.put_slice(value);
     }
 
     fn copy_to(&mut self, to: usize) {
@@ -259,7 +288,10 @@ impl<'m> Writer<'m> {
         let mut parts = SmallVec::<[(usize, Option<&[u8]>); 4]>::new();
         for change in changes {
             match &change.action {
-                Action::Add(name, value) => put_line(&mut self.out, name.as_bytes(), value),
+                Action::Add(name, value) => {
+                    let value = self.new_value(*value);
+                    put_line(&mut self.out, name.as_bytes(), value);
+                }
                 Action::Remove => {
                     is_removed = true;
                     value = None;
@@ -267,10 +299,10 @@ impl<'m> Writer<'m> {
                 }
                 Action::Replace(new) => {
                     is_removed = false;
-                    value = Some(new.as_slice());
+                    value = Some(self.new_value(*new));
                     parts.clear();
                 }
-                Action::Part(at, new) => parts.push((*at, new.as_deref())),
+                Action::Part(at, new) => parts.push((*at, new.map(|new| self.new_value(new)))),
             }
         }
         let Some(line) = line else { return };
@@ -349,20 +381,23 @@ impl<'m> Writer<'m> {
 pub struct Reply<'m> {
     request: &'m Message,
     status: u16,
-    reason: String,
-    top_via: Option<Vec<u8>>,
-    to_tag: Option<String>,
-    headers: SmallVec<[(&'static str, Vec<u8>); 4]>,
+    reason: &'m str,
+    /// All new values, one behind the other.
+    text: Text,
+    top_via: Option<Piece>,
+    to_tag: Option<Piece>,
+    headers: SmallVec<[(&'static str, Piece); 4]>,
 }
 
 impl<'m> Reply<'m> {
     /// A response without a body.
     #[must_use]
-    pub fn new(request: &'m Message, status: u16, reason: &str) -> Self {
+    pub fn new(request: &'m Message, status: u16, reason: &'m str) -> Self {
         Self {
             request,
             status,
-            reason: reason.to_owned(),
+            reason,
+            text: Text::new(),
             top_via: None,
             to_tag: None,
             headers: SmallVec::new(),
@@ -370,26 +405,27 @@ impl<'m> Reply<'m> {
     }
 
     /// Replaces the top Via value (with received/rport).
-    pub fn top_via(&mut self, value: impl Into<Vec<u8>>) -> &mut Self {
-        self.top_via = Some(value.into());
+    pub fn top_via(&mut self, value: impl Value) -> &mut Self {
+        self.top_via = Some(self.write(value));
         self
     }
 
     /// Added to To if it has none; never on 100.
-    pub fn to_tag(&mut self, tag: &str) -> &mut Self {
-        self.to_tag = Some(tag.to_owned());
+    pub fn to_tag(&mut self, tag: impl Value) -> &mut Self {
+        self.to_tag = Some(self.write(tag));
         self
     }
 
     /// One more header line.
-    pub fn header(&mut self, name: HeaderName, value: impl Into<Vec<u8>>) -> &mut Self {
+    pub fn header(&mut self, name: HeaderName, value: impl Value) -> &mut Self {
         self.header_named(name.as_str(), value)
     }
 
     /// The same for a name that [`HeaderName`] does not list.
-    pub fn header_named(&mut self, name: &'static str, value: impl Into<Vec<u8>>) -> &mut Self {
+    pub fn header_named(&mut self, name: &'static str, value: impl Value) -> &mut Self {
         if !name.is_empty() {
-            self.headers.push((name, value.into()));
+            let value = self.write(value);
+            self.headers.push((name, value));
         }
         self
     }
@@ -397,9 +433,12 @@ impl<'m> Reply<'m> {
     /// Always with Content-Length.
     #[must_use]
     pub fn finish(self) -> Bytes {
-        let mut out = BytesMut::with_capacity(512);
+        let head = self.request.index.lines_end as usize;
+        let mut out = BytesMut::with_capacity(head + self.text.len() + 128);
+        let mut status = Text::new();
+        status.decimal(self.status);
         out.put_slice(b"SIP/2.0 ");
-        out.put_slice(self.status.to_string().as_bytes());
+        out.put_slice(status.as_slice());
         out.put_u8(b' ');
         out.put_slice(self.reason.as_bytes());
         out.put_slice(b"\r\n");
@@ -410,23 +449,34 @@ impl<'m> Reply<'m> {
             self.copy(&mut out, HeaderName::Timestamp);
         }
         for (name, value) in &self.headers {
-            put_line(&mut out, name.as_bytes(), value);
+            put_line(&mut out, name.as_bytes(), self.new_value(*value));
         }
         out.put_slice(b"Content-Length: 0\r\n\r\n");
         out.freeze()
     }
 
+    fn write(&mut self, value: impl Value) -> Piece {
+        let from = self.text.len();
+        value.put(&mut self.text);
+        let to = self.text.len();
+        Piece { from, to }
+    }
+
+    fn new_value(&self, piece: Piece) -> &[u8] {
+        scan::cut(self.text.as_slice(), piece.from, piece.to)
+    }
+
     /// Copies a header of the request: all lines of Via, the first of others.
     fn copy(&self, out: &mut BytesMut, name: HeaderName) {
         let label = name.as_str().as_bytes();
-        let lines = self.request.headers().filter(|line| line.name == name);
         if name == HeaderName::Via {
+            let lines = self.request.headers().filter(|line| line.name == name);
             for (at, line) in lines.enumerate() {
-                match &self.top_via {
+                match self.top_via {
                     Some(top) if at == 0 => {
                         let mut rest = line.value;
                         let replaced = scan::next_in_list(&mut rest).is_some();
-                        put_line(out, label, top);
+                        put_line(out, label, self.new_value(top));
                         let rest = scan::trim(rest);
                         if replaced && !rest.is_empty() {
                             put_line(out, label, rest);
@@ -442,27 +492,29 @@ impl<'m> Reply<'m> {
         };
         match self.missing_tag() {
             Some(tag) if name == HeaderName::To => {
-                let mut value = value.to_vec();
-                value.extend_from_slice(b";tag=");
-                value.extend_from_slice(tag.as_bytes());
-                put_line(out, label, &value);
+                put_parts(out, label, &[value, b";tag=", tag]);
             }
             _ => put_line(out, label, value),
         }
     }
 
-    fn missing_tag(&self) -> Option<&str> {
+    fn missing_tag(&self) -> Option<&[u8]> {
+        let tag = self.to_tag.filter(|_| self.status != 100)?;
         let has_tag = self.request.to().is_ok_and(|to| to.tag().is_some());
-        self.to_tag
-            .as_deref()
-            .filter(|_| self.status != 100 && !has_tag)
+        (!has_tag).then(|| self.new_value(tag))
     }
 }
 
 fn put_line(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    put_parts(out, name, &[value]);
+}
+
+fn put_parts(out: &mut BytesMut, name: &[u8], parts: &[&[u8]]) {
     out.put_slice(name);
     out.put_slice(b": ");
-    out.put_slice(value);
+    for part in parts {
+        out.put_slice(part);
+    }
     out.put_slice(b"\r\n");
 }
 

@@ -91,7 +91,7 @@ impl Client {
         &mut self,
         fx: &mut Effects<'_>,
         timing: &Timing,
-        request: &Message,
+        (method, request): (Method<'_>, &Bytes),
         to: Destination,
         is_reliable: bool,
     ) {
@@ -100,16 +100,16 @@ impl Client {
         };
         let peer = Peer { to, is_reliable };
         let scope = peer.scope(self.id, timing);
-        self.stage = match request.method() {
-            Some(Method::Invite) => Stage::Invite {
+        self.stage = match method {
+            Method::Invite => Stage::Invite {
                 machine: ClientInvite::start(fx, &scope, request),
                 peer,
                 cancel: None,
             },
             method => Stage::NonInvite {
-                machine: ClientNonInvite::start(fx, &scope, request.raw()),
+                machine: ClientNonInvite::start(fx, &scope, request),
                 peer,
-                method: method.map_or(&[][..], |method| method.as_bytes()).into(),
+                method: method.as_bytes().into(),
             },
         };
     }

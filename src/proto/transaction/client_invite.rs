@@ -43,11 +43,11 @@ pub(super) enum ClientInvite {
 
 impl ClientInvite {
     /// Sends the INVITE.
-    pub(super) fn start(fx: &mut Effects<'_>, scope: &Scope<'_>, invite: &Message) -> Self {
-        scope.send_request(fx, invite.raw());
+    pub(super) fn start(fx: &mut Effects<'_>, scope: &Scope<'_>, invite: &Bytes) -> Self {
+        scope.send_request(fx, invite);
         Self::Calling {
             follow_up: FollowUp::new(invite),
-            resend: scope.arm_resend(fx, Letter::A, invite.raw()),
+            resend: scope.arm_resend(fx, Letter::A, invite),
             timer_b: scope.arm(fx, Letter::B),
         }
     }

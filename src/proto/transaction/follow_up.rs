@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::proto::sip::{HeaderName, Message};
+use crate::proto::sip::{Decimal, HeaderName, Message, Text};
 
 /// What ACK and CANCEL copy from an INVITE.
 #[derive(Debug)]
@@ -18,7 +18,18 @@ pub(super) struct FollowUp {
 
 impl FollowUp {
     /// Copies from an INVITE that we have written.
-    pub(super) fn new(invite: &Message) -> Self {
+    pub(super) fn new(invite: &Bytes) -> Self {
+        // What we have written can be read; of anything else nothing would follow.
+        match Message::parse(invite.clone()) {
+            Ok(invite) => Self::of(&invite),
+            Err(_) => Self {
+                copied: Box::default(),
+                to: 0,
+            },
+        }
+    }
+
+    fn of(invite: &Message) -> Self {
         let mut copied = Vec::with_capacity(512);
         copied.extend_from_slice(invite.request_uri().unwrap_or_default());
         copied.extend_from_slice(b" SIP/2.0\r\n");
@@ -36,7 +47,9 @@ impl FollowUp {
             line(&mut copied, "Call-ID", call_id);
         }
         let number = invite.cseq().map_or(0, |cseq| cseq.number);
-        copied.extend_from_slice(format!("CSeq: {number} ").as_bytes());
+        copied.extend_from_slice(b"CSeq: ");
+        copied.extend_from_slice(Text::of(Decimal(number)).as_slice());
+        copied.push(b' ');
         let to = copied.len();
         copied.extend_from_slice(invite.header(HeaderName::To).unwrap_or_default());
         Self {

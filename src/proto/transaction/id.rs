@@ -3,7 +3,7 @@
 //!
 //! 63 random bits per branch: a response cannot be forged by somebody who has not seen the request.
 
-use std::fmt::Write as _;
+use crate::proto::sip::hexadecimal;
 
 /// What every branch of an RFC 3261 client begins with (RFC 3261 §8.1.1.7).
 pub(super) const MAGIC_COOKIE: &str = "z9hG4bK";
@@ -11,6 +11,7 @@ pub(super) const MAGIC_COOKIE: &str = "z9hG4bK";
 const SHARD_DIGITS: usize = 4;
 const SLOT_DIGITS: usize = 8;
 const NONCE_DIGITS: usize = 16;
+const BRANCH: usize = 7 + SHARD_DIGITS + SLOT_DIGITS + NONCE_DIGITS;
 
 /// A server transaction of this shard: a slot and the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,16 +49,20 @@ impl ClientId {
     /// hexadecimal digits of fixed number, which no peer rewrites.
     #[must_use]
     pub fn branch(self, shard: u16) -> String {
-        let mut branch =
-            String::with_capacity(MAGIC_COOKIE.len() + SHARD_DIGITS + SLOT_DIGITS + NONCE_DIGITS);
-        branch.push_str(MAGIC_COOKIE);
-        // Writing into a String cannot fail.
-        write!(
-            branch,
-            "{shard:0SHARD_DIGITS$x}{:0SLOT_DIGITS$x}{:0NONCE_DIGITS$x}",
-            self.slot, self.nonce
-        )
-        .unwrap_or_default();
+        String::from_utf8_lossy(&self.branch_bytes(shard)).into_owned()
+    }
+
+    /// The same, where no text is needed.
+    #[must_use]
+    pub fn branch_bytes(self, shard: u16) -> [u8; BRANCH] {
+        let mut branch = [0; BRANCH];
+        let shard = hexadecimal::<SHARD_DIGITS>(shard.into());
+        let slot = hexadecimal::<SLOT_DIGITS>(self.slot.into());
+        let nonce = hexadecimal::<NONCE_DIGITS>(self.nonce);
+        let parts = MAGIC_COOKIE.bytes().chain(shard).chain(slot).chain(nonce);
+        for (place, byte) in branch.iter_mut().zip(parts) {
+            *place = byte;
+        }
         branch
     }
 
@@ -72,15 +77,15 @@ impl ClientId {
             return None;
         }
         let id = Self {
-            slot: u32::try_from(hexadecimal(slot)?).ok()?,
-            nonce: hexadecimal(nonce)?,
+            slot: u32::try_from(read_digits(slot)?).ok()?,
+            nonce: read_digits(nonce)?,
         };
-        Some((u16::try_from(hexadecimal(shard)?).ok()?, id))
+        Some((u16::try_from(read_digits(shard)?).ok()?, id))
     }
 }
 
 /// Reads lower-case hexadecimal digits, at most sixteen.
-fn hexadecimal(digits: &[u8]) -> Option<u64> {
+fn read_digits(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, digit| {
         let value = match digit {
             b'0'..=b'9' => digit - b'0',

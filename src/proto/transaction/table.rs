@@ -176,6 +176,19 @@ impl Transactions {
         to: Destination,
         reliable: bool,
     ) {
+        let method = request.method().unwrap_or(Method::Other(b""));
+        self.start_written(fx, id, (method, request.raw()), to, reliable);
+    }
+
+    /// The same with the request's method and bytes: only an INVITE is read again.
+    pub fn start_written(
+        &mut self,
+        fx: &mut Effects<'_>,
+        id: ClientId,
+        request: (Method<'_>, &Bytes),
+        to: Destination,
+        reliable: bool,
+    ) {
         let timing = self.timing;
         if let Some(client) = self.client_mut(id) {
             client.start(fx, &timing, request, to, reliable);

@@ -10,7 +10,8 @@ pub use contact::Contact;
 pub use cseq::CSeq;
 pub use name_addr::NameAddr;
 pub use names::HeaderName;
-pub use via::Via;
+pub(super) use via::ViaSpots;
+pub use via::{Stamped, Via};
 
 /// One header line: name as written, value without surrounding white space (may contain folds).
 #[derive(Clone, Copy, Debug)]

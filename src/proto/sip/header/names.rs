@@ -62,6 +62,7 @@ impl HeaderName {
 
     /// Recognises a name, in any case and form.
     #[must_use]
+    #[inline]
     pub fn parse(name: &[u8]) -> Self {
         let Some(first) = name.first().map(u8::to_ascii_lowercase) else {
             return Self::Other;
@@ -80,6 +81,7 @@ impl HeaderName {
     }
 
     /// The known names of that length that begin with that letter: never more than two.
+    #[inline]
     const fn candidates(len: usize, first: u8) -> [Self; 2] {
         let one = match (len, first) {
             (2, b't') => Self::To,
@@ -132,6 +134,7 @@ impl HeaderName {
     }
 
     /// The compact forms.
+    #[inline]
     const fn compact(letter: u8) -> Self {
         match letter {
             b'a' => Self::AcceptContact,
@@ -159,6 +162,7 @@ impl HeaderName {
 
     /// Returns the name as it is written; nothing for [`Self::Other`].
     #[must_use]
+    #[inline]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accept => "Accept",
@@ -221,6 +225,7 @@ impl HeaderName {
 
 /// Whether these are the same but for case, eight bytes at a time: this is asked for each line of
 /// each message. `known` is of letters and hyphens.
+#[inline]
 fn is_same(name: &[u8], known: &[u8]) -> bool {
     if name.len() != known.len() {
         return false;
@@ -238,12 +243,14 @@ fn is_same(name: &[u8], known: &[u8]) -> bool {
 }
 
 /// The first and the last eight bytes; they overlap below sixteen.
+#[inline]
 fn ends(name: &[u8]) -> Option<(u64, u64)> {
     let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
     Some((word(name.first_chunk()?), word(name.last_chunk()?)))
 }
 
 /// In ASCII, letters have the bit 0x40, the hyphen has not; 0x20 is a letter's case.
+#[inline]
 const fn is_same_word(word: u64, known: u64) -> bool {
     let case = (known & 0x4040_4040_4040_4040) >> 1;
     (word ^ known) & !case == 0

@@ -1,12 +1,13 @@
 //! Via (RFC 3261 §20.42, §18.2.1; RFC 3581).
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::proto::sip::error::ParseError;
 use crate::proto::sip::params::{Params, split_param};
+use crate::proto::sip::parse::Span;
 use crate::proto::sip::scan;
-use crate::proto::sip::uri::{Host, host_port, ipv6};
+use crate::proto::sip::text::{Text, Value};
+use crate::proto::sip::uri::{Host, HostSpot, host_port, ipv6};
 
 /// One Via value (RFC 3261 §20.42, RFC 3581).
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,46 @@ pub struct Via<'m> {
     pub params: Params<'m>,
     /// The whole value.
     pub raw: &'m [u8],
+}
+
+/// Where the parts of a Via value are in its message.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proto::sip) struct ViaSpots {
+    transport: Span,
+    host: HostSpot,
+    port: Option<u16>,
+    params: Span,
+    whole: Span,
+}
+
+impl ViaSpots {
+    pub(in crate::proto::sip) fn of(message: &[u8], via: &Via<'_>) -> Self {
+        Self {
+            transport: Span::within(message, via.transport),
+            host: HostSpot::of(message, via.host),
+            port: via.port,
+            params: Span::within(message, via.params.raw()),
+            whole: Span::within(message, via.raw),
+        }
+    }
+
+    pub(in crate::proto::sip) fn read(self, message: &[u8]) -> Via<'_> {
+        Via {
+            transport: self.transport.of(message),
+            host: self.host.read(message),
+            port: self.port,
+            params: Params::of_raw(self.params.of(message)),
+            raw: self.whole.of(message),
+        }
+    }
+}
+
+/// A Via value with `received` and `rport` filled in.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamped<'m> {
+    via: Via<'m>,
+    source: SocketAddr,
+    wants_received: bool,
 }
 
 impl<'m> Via<'m> {
@@ -80,7 +121,7 @@ impl<'m> Via<'m> {
     /// The value with `received` and `rport` filled in for this source (RFC 3581 §4); `None` if it
     /// may stay as it is. What the sender claimed in `received` does not stay.
     #[must_use]
-    pub fn stamped(&self, source: SocketAddr) -> Option<Vec<u8>> {
+    pub fn stamped(&self, source: SocketAddr) -> Option<Stamped<'m>> {
         let address = source.ip().to_canonical();
         let rport = self.rport();
         let same_host = self.host == Host::Address(address);
@@ -96,33 +137,11 @@ impl<'m> Via<'m> {
         {
             return None;
         }
-        let before = if self.params.is_empty() {
-            self.raw
-        } else {
-            let params = scan::offset_in(self.raw, self.params.raw());
-            let before = scan::trim(scan::cut(self.raw, 0, params));
-            before.strip_suffix(b";").unwrap_or(before)
-        };
-        let mut out = Vec::with_capacity(self.raw.len() + 64);
-        out.extend_from_slice(before);
-        for segment in self.params.segments() {
-            let (name, _) = split_param(segment);
-            if name.eq_ignore_ascii_case(b"received") {
-                continue;
-            }
-            out.push(b';');
-            if name.eq_ignore_ascii_case(b"rport") {
-                out.extend_from_slice(b"rport=");
-                push(&mut out, source.port());
-            } else {
-                out.extend_from_slice(segment);
-            }
-        }
-        if wants_received {
-            out.extend_from_slice(b";received=");
-            push(&mut out, address);
-        }
-        Some(out)
+        Some(Stamped {
+            via: *self,
+            source,
+            wants_received,
+        })
     }
 
     /// `sent-protocol` with white space or another version, and the rest.
@@ -135,6 +154,36 @@ impl<'m> Via<'m> {
             return Err(ParseError::value(0));
         }
         Ok(split_word(rest))
+    }
+}
+
+impl Value for Stamped<'_> {
+    fn put(self, out: &mut Text) {
+        let Via { params, raw, .. } = self.via;
+        let before = if params.is_empty() {
+            raw
+        } else {
+            let params = scan::offset_in(raw, params.raw());
+            let before = scan::trim(scan::cut(raw, 0, params));
+            before.strip_suffix(b";").unwrap_or(before)
+        };
+        out.push(before);
+        for segment in params.segments() {
+            let (name, _) = split_param(segment);
+            if name.eq_ignore_ascii_case(b"received") {
+                continue;
+            }
+            out.push(b";");
+            if name.eq_ignore_ascii_case(b"rport") {
+                out.push(b"rport=").decimal(self.source.port());
+            } else {
+                out.push(segment);
+            }
+        }
+        if self.wants_received {
+            let address = self.source.ip().to_canonical();
+            out.push(b";received=").address(address);
+        }
     }
 }
 
@@ -162,12 +211,6 @@ fn token(value: &[u8]) -> (&[u8], &[u8]) {
     scan::split(value, end)
 }
 
-/// Writes something short as text.
-fn push(out: &mut Vec<u8>, value: impl std::fmt::Display) {
-    // dropped: writing to a vector does not fail.
-    write!(out, "{value}").unwrap_or_default();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +219,7 @@ mod tests {
         Via::parse(value.as_bytes())
             .unwrap()
             .stamped(source.parse().unwrap())
-            .map(|out| String::from_utf8(out).unwrap())
+            .map(|via| Text::of(via).to_string())
     }
 
     #[test]
