@@ -46,6 +46,7 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         takes_over: arguments.takeover,
     };
     let served = runtime().and_then(|runtime| runtime.block_on(Box::pin(process.serve(config))));
+    telemetry::flush();
     match served {
         Ok(()) => Exit::Done,
         Err(error) => fail(&error),

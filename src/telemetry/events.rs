@@ -7,6 +7,7 @@ use crate::proto::event::{Drop, Kept, KeptEnd, KeptOutcome, Oversize};
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
 use crate::proto::reject::Reject;
+use crate::proto::sip::hexadecimal;
 use crate::proto::{BindingKey, Event, Flow, FlowId, Transport};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::redact::Pii;
@@ -295,7 +296,10 @@ const fn drop_label(place: Drop) -> &'static str {
 
 /// A device's name in logs: its binding's number says nothing about whose it is.
 fn wake(key: BindingKey) -> String {
-    format!("{:016x}", key.binding.0)
+    hexadecimal::<16>(key.binding.0)
+        .map(char::from)
+        .iter()
+        .collect()
 }
 
 fn flow_name(flow: &FlowId) -> String {

@@ -3,9 +3,10 @@
 //! Levels: TRACE is every message; DEBUG a condition or an early exit; INFO one line per thing that
 //! an operator would name; WARN is to be looked at today; ERROR means that we stop. Personal data is
 //! redacted at INFO and above ([`redact::Pii`]). Raw SIP goes to the target `sip::wire` at TRACE and
-//! nowhere else.
+//! nowhere else. Lines leave for standard error within 50 ms, WARN and ERROR at once.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Stderr};
+use std::sync::LazyLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -13,11 +14,16 @@ use tracing_subscriber::reload::Error as ReloadError;
 use tracing_subscriber::util::TryInitError;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::telemetry::lines::{Batched, Plain};
 
 mod events;
+mod lines;
 pub mod metrics;
 pub mod redact;
 pub mod timeline;
+
+/// What is logged and has not left yet.
+static LINES: LazyLock<Batched<Stderr>> = LazyLock::new(|| Batched::new(std::io::stderr()));
 
 /// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +48,19 @@ pub fn init(config: &LogConfig) -> Result<Filter, LogError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
     let filter = filter(&config.filter)?;
+    let is_seen = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_ansi(is_seen)
+        .with_writer(&*LINES);
+    LINES.start();
     match config.format {
+        LogFormat::Text if !is_seen => {
+            let lines = lines.event_format(Plain::default());
+            let lines = lines.with_env_filter(filter).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.finish().try_init()?;
+            Ok(Filter(Box::new(move |filter| handle.reload(filter))))
+        }
         LogFormat::Text => {
             let lines = lines.with_env_filter(filter).with_filter_reloading();
             let handle = lines.reload_handle();
@@ -85,4 +100,9 @@ impl Filter {
 /// The store's engine tells its own story at INFO; whoever wants it names it in the filter.
 fn filter(text: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{text}"))
+}
+
+/// Writes the lines that wait for others: before the process ends.
+pub fn flush() {
+    LINES.flush();
 }

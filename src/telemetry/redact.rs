@@ -4,11 +4,13 @@
 //! that lines about the same agent can be found together; the key is made at start and never
 //! leaves the process, so that the few thousand numbers of a contact centre cannot be tried out.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::fmt::{self, Write as _};
+use std::hash::Hasher;
 use std::sync::LazyLock;
 
 use siphasher::sip::SipHasher24;
+
+use crate::proto::sip::{Text, With, hexadecimal};
 
 static KEY: LazyLock<(u64, u64)> = LazyLock::new(|| (rand::random(), rand::random()));
 
@@ -18,23 +20,23 @@ pub struct Pii<T>(pub T);
 
 impl<T: fmt::Display> fmt::Display for Pii<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        let digits: Vec<char> = text
-            .split('@')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .filter(char::is_ascii_digit)
-            .collect();
-        let last = digits.len().saturating_sub(2);
-        f.write_str("..")?;
-        for digit in digits.get(last..).unwrap_or_default() {
-            write!(f, "{digit}")?;
-        }
+        let text = Text::of(With(|out: &mut Text| {
+            out.display(&self.0);
+        }));
+        let text = text.as_slice();
+        let local = text.split(|byte| *byte == b'@').next().unwrap_or_default();
+        let mut digits = local.iter().rev().filter(|byte| byte.is_ascii_digit());
+        let (last, before) = (digits.next(), digits.next());
         let (first, second) = *KEY;
         let mut hasher = SipHasher24::new_with_keys(first, second);
-        text.hash(&mut hasher);
-        write!(f, "#{:08x}", hasher.finish() >> 32)
+        hasher.write(text);
+        let tag = hexadecimal::<8>(hasher.finish() >> 32);
+        f.write_str("..")?;
+        for digit in before.into_iter().chain(last) {
+            f.write_char(char::from(*digit))?;
+        }
+        f.write_char('#')?;
+        f.write_str(std::str::from_utf8(&tag).unwrap_or_default())
     }
 }
 
