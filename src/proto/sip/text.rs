@@ -29,8 +29,8 @@ pub struct Decimal(pub u32);
 impl Text {
     /// Nothing yet.
     #[must_use]
-    pub const fn new() -> Self {
-        Self(SmallVec::new_const())
+    pub fn new() -> Self {
+        Self(SmallVec::new())
     }
 
     /// A value by itself.
