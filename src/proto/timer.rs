@@ -95,9 +95,9 @@ const NO_SLOT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerKey {
     at: Instant,
-    slot: u32,
-    /// The lower half of its sequence number.
-    mark: u32,
+    /// Its slot, and the lower half of its sequence number: in one, which leaves the enums that
+    /// hold a key their place for a tag.
+    id: u64,
 }
 
 impl TimerKey {
@@ -105,6 +105,14 @@ impl TimerKey {
     #[must_use]
     pub const fn due(self) -> Instant {
         self.at
+    }
+
+    const fn slot(self) -> u32 {
+        (self.id >> 32) as u32
+    }
+
+    const fn mark(self) -> u32 {
+        self.id as u32
     }
 }
 
@@ -179,21 +187,21 @@ impl TimerQueue {
 
     /// Cancels a timer; one that has fired already is ignored.
     pub fn cancel(&mut self, key: TimerKey) {
-        if key.slot == NO_SLOT {
+        if key.slot() == NO_SLOT {
             let same_time = (key.at, 0)..=(key.at, u64::MAX);
             let mut orders = self.others.range(same_time).map(|(order, _)| *order);
-            if let Some(order) = orders.find(|(_, sequence)| *sequence as u32 == key.mark) {
+            if let Some(order) = orders.find(|(_, sequence)| *sequence as u32 == key.mark()) {
                 self.others.remove(&order);
                 self.is_gone(order);
             }
             return;
         }
-        let slot = key.slot as usize;
+        let slot = key.slot() as usize;
         let Some(armed) = self.armed.get(slot) else {
             return;
         };
         let (order, lane) = (armed.order, armed.lane);
-        if order.0 == key.at && order.1 as u32 == key.mark {
+        if order.0 == key.at && order.1 as u32 == key.mark() {
             self.armed.remove(slot);
             self.sweep(lane);
             self.is_gone(order);
@@ -313,8 +321,8 @@ impl TimerQueue {
 }
 
 fn key((at, sequence): Order, slot: u32) -> TimerKey {
-    let mark = sequence as u32;
-    TimerKey { at, slot, mark }
+    let id = u64::from(slot) << 32 | (sequence & 0xffff_ffff);
+    TimerKey { at, id }
 }
 
 fn is_live(armed: &Slab<Armed>, entry: &Entry) -> bool {
