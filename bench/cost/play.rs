@@ -1,6 +1,5 @@
 //! Plays a call, a REGISTER and a wake through one gateway in virtual time, message by message as
-//! an Asterisk and phones send them: what `main.rs` counts instructions of and `tests/cost`
-//! allocations.
+//! an Asterisk and phones send them.
 //!
 //! Only [`work`] is counted: from the bytes of a message to the bytes that leave, with the metrics
 //! and log lines between them. Writing the peers' messages is not.

@@ -38,7 +38,7 @@ impl Proxy {
         };
         let mut reply = Reply::new(request, 200, "OK");
         stamp(&mut reply, flow, request);
-        reply.to_tag(&validate::local_tag(request));
+        reply.to_tag(validate::local_tag(request));
         let reply = reply.finish();
         self.transactions.respond(fx, cancel, 200, reply);
         let Some(context) = self.servers.get(&invite).copied() else {

@@ -443,7 +443,7 @@ impl Proxy {
         }
         let mut reply = Reply::new(request, status, phrase);
         stamp(&mut reply, flow, request);
-        reply.to_tag(&validate::local_tag(request));
+        reply.to_tag(validate::local_tag(request));
         if reject == Reject::BadExtension {
             for option in request.values(HeaderName::ProxyRequire) {
                 reply.header(HeaderName::Unsupported, option);

@@ -78,7 +78,7 @@ impl Proxy {
 fn options_reply(flow: &Flow, request: &Message, is_full: bool) -> Bytes {
     let mut reply = Reply::new(request, 200, "OK");
     stamp(&mut reply, flow, request);
-    reply.to_tag(&validate::local_tag(request));
+    reply.to_tag(validate::local_tag(request));
     if is_full {
         reply.header(HeaderName::Allow, ALLOW);
         reply.header(HeaderName::Accept, "application/sdp");

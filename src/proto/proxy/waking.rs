@@ -145,7 +145,7 @@ impl Proxy {
         };
         let mut reply = Reply::new(&context.request, status, phrase);
         stamp(&mut reply, &context.flow, &context.request);
-        reply.to_tag(&validate::local_tag(&context.request));
+        reply.to_tag(validate::local_tag(&context.request));
         let reply = reply.finish();
         self.transactions.respond(fx, context.server, status, reply);
     }

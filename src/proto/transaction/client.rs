@@ -100,17 +100,18 @@ impl Client {
         };
         let peer = Peer { to, is_reliable };
         let scope = peer.scope(self.id, timing);
-        self.stage = match method {
-            Method::Invite => Stage::Invite {
+        self.stage = if method == Method::Invite {
+            Stage::Invite {
                 machine: ClientInvite::start(fx, &scope, request),
                 peer,
                 cancel: None,
-            },
-            method => Stage::NonInvite {
+            }
+        } else {
+            Stage::NonInvite {
                 machine: ClientNonInvite::start(fx, &scope, request),
                 peer,
                 method: method.as_bytes().into(),
-            },
+            }
         };
     }
 
