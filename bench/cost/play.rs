@@ -388,7 +388,8 @@ impl<M: Meter> Stage<M> {
                 | Output::Resolve { .. }
                 | Output::Withdraw(_)
                 | Output::Claim(_)
-                | Output::Event(_) => {}
+                | Output::Event(_)
+                | Output::HandedOver(_) => {}
             }
         }
     }

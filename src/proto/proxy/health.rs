@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::Leg;
-use crate::proto::sip::Message;
+use crate::proto::sip::{Message, Text};
 use crate::proto::timer::Timer;
 use crate::proto::transaction::{ClientEvent, ClientId};
 
@@ -34,7 +34,7 @@ impl Proxy {
         };
         let leg = Leg::upstream(&hop);
         let client = self.transactions.reserve(fx);
-        match self.write_check(&leg, &client.branch(self.shard), fx.random()) {
+        match self.write_check(&leg, &client.branch_bytes(self.shard), fx.random()) {
             Some(options) => {
                 let is_reliable = leg.transport.is_reliable();
                 self.transactions
@@ -78,8 +78,8 @@ impl Proxy {
         true
     }
 
-    fn write_check(&self, leg: &Leg, branch: &str, random: u64) -> Option<Message> {
-        let via = self.via(leg, branch, 0)?;
+    fn write_check(&self, leg: &Leg, branch: &[u8], random: u64) -> Option<Message> {
+        let via = Text::of(self.via(leg, branch, 0)?);
         let listener = self.upstreams.listener_settings(leg.listener)?;
         let host = &listener.advertise_host;
         let uri = format!("sip:{}", leg.address()?);
