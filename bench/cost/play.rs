@@ -436,6 +436,7 @@ fn settings() -> Settings {
             no_global_decline: false,
         },
         register: RegisterRules::default(),
+        guard: rouse::proto::guard::Guard::default(),
         timing: Timing::default(),
         limits: Limits::default(),
         push: Push {
