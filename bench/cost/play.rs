@@ -13,8 +13,8 @@ use rouse::proto::gateway::{Gateway, Genesis};
 use rouse::proto::push::{Pns, Prid, PushAccepted, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::settings::{
-    ContactMode, HoldResponse, Limits, Listener, Node, Push, PushApp, Qualify, RegisterRules,
-    Settings, Timing, Upstream, Wake,
+    ContactMode, Guard, HoldResponse, Limits, Listener, Node, Push, PushApp, Qualify,
+    RegisterRules, Settings, Timing, Upstream, Wake,
 };
 use rouse::proto::shard;
 use rouse::proto::sip::{HeaderName, Message};
@@ -90,9 +90,10 @@ pub(crate) fn work(
         None => gateway.handle_timeout(now),
     }
     while let Some(output) = gateway.poll_output() {
-        match output {
-            Output::Event(event) => metrics.record(&event),
-            output => outputs.push(output),
+        if let Output::Event(event) = &output {
+            metrics.record(event);
+        } else {
+            outputs.push(output);
         }
     }
 }
@@ -436,7 +437,7 @@ fn settings() -> Settings {
             no_global_decline: false,
         },
         register: RegisterRules::default(),
-        guard: rouse::proto::guard::Guard::default(),
+        guard: Guard::default(),
         timing: Timing::default(),
         limits: Limits::default(),
         push: Push {

@@ -44,7 +44,7 @@ fn lines(is_json: bool) -> String {
     let write = || {
         for (address, is_banned) in [("203.0.113.9", false), ("2001:db8::9", true)] {
             metrics.record(&Event::Offence {
-                address: address.parse().unwrap(),
+                address: address.parse().expect("an address"),
                 transport: Transport::Tls,
                 reject: Reject::WrongCredentials,
                 is_banned,
@@ -71,14 +71,14 @@ fn lines(is_json: bool) -> String {
         tracing::subscriber::with_default(lines.finish(), write);
     }
     let lines = captured.0.lock().clone();
-    String::from_utf8(lines).unwrap()
+    String::from_utf8(lines).expect("UTF-8")
 }
 
 /// The addresses that fail2ban finds in a log.
 fn found(log: &str) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("rouse.log");
-    std::fs::write(&file, log).unwrap();
+    std::fs::write(&file, log).expect("a file");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let filter = root.join("config/fail2ban/filter.d/rouse.conf");
     let out = Command::new("fail2ban-regex")
@@ -91,7 +91,7 @@ fn found(log: &str) -> Vec<String> {
         out.status.success() || out.status.code() == Some(1),
         "{error}"
     );
-    let text = String::from_utf8(out.stdout).unwrap();
+    let text = String::from_utf8(out.stdout).expect("UTF-8");
     text.lines().map(str::to_owned).collect()
 }
 

@@ -13,8 +13,8 @@ use rouse::proto::push::{Pns, PushAccepted, PushError, PushId, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::registration::location::Agent;
 use rouse::proto::settings::{
-    ContactMode, Guard, HoldResponse, Limits, Listener, Node, PushApp, Qualify, RegisterRules, Settings,
-    Timing, Upstream, Wake,
+    ContactMode, Guard, HoldResponse, Limits, Listener, Node, PushApp, Qualify, RegisterRules,
+    Settings, Timing, Upstream, Wake,
 };
 use rouse::proto::shard::{Shards, bit, route};
 use rouse::proto::sip::{HeaderName, Message};
