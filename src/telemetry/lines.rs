@@ -5,7 +5,7 @@
 //! many at a time; WARN and ERROR take those before them along at once.
 
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::OnceLock;
 use std::thread::Thread;
@@ -115,7 +115,24 @@ impl Visit for Fields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, |out| write!(out, "{value:?}"));
+        self.put(field, |out| write!(Escaped(out), "{value:?}"));
+    }
+}
+
+/// Lets no control character through: a line is one line, and colours no terminal, whatever
+/// somebody sent.
+struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+
+impl fmt::Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        text.chars().try_for_each(|char| match char {
+            '\0'..='\x1f' | '\x7f' => write!(self.0, "\\x{:02x}", u32::from(char)),
+            '\u{80}'..='\u{9f}' => write!(self.0, "\\u{{{:x}}}", u32::from(char)),
+            _ => self.0.write_char(char),
+        })
     }
 }
 
@@ -360,6 +377,20 @@ mod tests {
         tracing::subscriber::with_default(full.finish(), say_all);
         assert_eq!(without_times(&ours), without_times(&theirs));
         assert_eq!(without_times(&ours).len(), 6);
+    }
+
+    #[test]
+    fn a_line_stays_one_line_whatever_was_sent() {
+        let ours = Captured::default();
+        let plain = tracing_subscriber::fmt().event_format(Plain::default());
+        let plain = plain.with_ansi(false).with_writer(ours.clone());
+        let sent = "x\r\n1970-01-01T00:00:00Z  INFO rouse: forged \u{9b}31m";
+        tracing::subscriber::with_default(plain.finish(), || {
+            tracing::info!(shown = %sent, text = sent, "{sent}");
+        });
+        let written = String::from_utf8(ours.0.lock().clone()).unwrap();
+        assert_eq!(written.lines().count(), 1, "{written}");
+        assert!(!written.trim_end().contains(char::is_control), "{written}");
     }
 
     #[test]
