@@ -382,8 +382,9 @@ mod tests {
     #[test]
     fn a_line_stays_one_line_whatever_was_sent() {
         let ours = Captured::default();
-        let plain = tracing_subscriber::fmt().event_format(Plain::default());
-        let plain = plain.with_ansi(false).with_writer(ours.clone());
+        let plain = tracing_subscriber::fmt().with_ansi(false);
+        let plain = plain.event_format(Plain::default());
+        let plain = plain.with_writer(ours.clone());
         let sent = "x\r\n1970-01-01T00:00:00Z  INFO rouse: forged \u{9b}31m";
         tracing::subscriber::with_default(plain.finish(), || {
             tracing::info!(shown = %sent, text = sent, "{sent}");

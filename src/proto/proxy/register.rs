@@ -294,6 +294,7 @@ impl Proxy {
                     }
                 }
                 Change::Remove(binding) => leaving.push(binding),
+                Change::Again(_) => {}
             }
         }
         (present, leaving)
@@ -344,7 +345,11 @@ impl Proxy {
                 continue;
             }
             let binding = binding_of(fx, device, (flow, asked), call_id, *expires);
-            if agent.is_some_and(|agent| is_overtaken(agent, &binding)) {
+            if let Some(later) = agent.and_then(|agent| overtaken_by(agent, &binding)) {
+                if later.awaits_store {
+                    let stored = self.stored_of(&relay.aor, relay.upstream, later);
+                    changes.push(Change::Again(Box::new(stored)));
+                }
                 continue;
             }
             let stored = self.stored_of(&relay.aor, relay.upstream, &binding);
@@ -364,6 +369,7 @@ impl Proxy {
                 aor,
                 binding: *binding,
             }),
+            Change::Again(stored) => StoreWrite::Put(stored.clone()),
             Change::Put { binding, stored } => {
                 let key = stored.key;
                 let old = self.location.binding(key);
@@ -575,8 +581,8 @@ fn binding_of(
     }
 }
 
-/// Whether the device has a binding by a REGISTER that arrived later.
-fn is_overtaken(agent: &Agent, binding: &Binding) -> bool {
+/// The device's binding by a REGISTER that arrived later.
+fn overtaken_by<'a>(agent: &'a Agent, binding: &Binding) -> Option<&'a Binding> {
     let place = (binding.contact_uri(), binding.last_flow.id);
     let (instance, push) = (binding.instance.as_deref(), binding.push.as_deref());
     let same = agent.number_of(instance, binding.reg_id, push, place);
@@ -584,5 +590,5 @@ fn is_overtaken(agent: &Agent, binding: &Binding) -> bool {
         .into_iter()
         .flatten()
         .filter_map(|id| agent.binding(id))
-        .any(|known| known.is_flow_open && known.came_after(binding.asked, &binding.call_id))
+        .find(|known| known.is_flow_open && known.came_after(binding.asked, &binding.call_id))
 }

@@ -112,6 +112,9 @@ pub(super) enum Change {
         binding: Box<Binding>,
         stored: Box<StoredBinding>,
     },
+    /// A registration that a later one has overtaken before that was durable: the device's record
+    /// is written again, so that no 2xx is out before it is kept.
+    Again(Box<StoredBinding>),
     /// It is gone.
     Remove(BindingId),
 }
