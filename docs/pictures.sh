@@ -31,7 +31,7 @@ done
 
 picture() { # NAME WIDTH HEIGHT VIEW [OPTION]
     chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size="$2,$3" ${5:-} \
-        --timeout=8000 --screenshot="docs/pictures/$1.png" "http://$at/#$4" 2>/dev/null
+        --virtual-time-budget=9000 --screenshot="docs/pictures/$1.png" "http://$at/#$4" 2>/dev/null
     echo "docs/pictures/$1.png"
 }
 mkdir -p docs/pictures
