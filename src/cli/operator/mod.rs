@@ -26,7 +26,7 @@ const ADDRESS: &str = "http://127.0.0.1:8060";
 /// Which gateway.
 #[derive(Debug, clap::Args)]
 pub(super) struct Whom {
-    /// Where the gateway's [admin] listens: http://HOST:PORT; else as its configuration says.
+    /// Where the gateway's admin listener is: http://HOST:PORT; else as its configuration says.
     #[arg(long, value_name = "URL", env = "ROUSE_ADMIN")]
     admin: Option<String>,
     /// The file with its token; else the one that its configuration names.
