@@ -26,7 +26,8 @@ const ENOUGH: usize = 32 * 1024;
 /// Lines for files and journals.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
-    /// For what is rare: records of other libraries, lines within spans.
+    /// For what is rare: records of other libraries, lines within spans, and whole messages, which
+    /// keep their line ends.
     full: Format,
 }
 
@@ -42,7 +43,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let about = event.metadata();
-        if about.target() == "log" || context.lookup_current().is_some() {
+        if matches!(about.target(), "log" | "sip::wire") || context.lookup_current().is_some() {
             return self.full.format_event(context, out, event);
         }
         #[expect(clippy::disallowed_methods, reason = "a line says when it was written")]
@@ -392,6 +393,21 @@ mod tests {
         let written = String::from_utf8(ours.0.lock().clone()).unwrap();
         assert_eq!(written.lines().count(), 1, "{written}");
         assert!(!written.trim_end().contains(char::is_control), "{written}");
+    }
+
+    #[test]
+    fn a_message_on_the_wire_keeps_its_lines_and_nothing_else_that_controls() {
+        let ours = Captured::default();
+        let plain = tracing_subscriber::fmt().with_ansi(false);
+        let plain = plain.with_max_level(Level::TRACE);
+        let plain = plain.event_format(Plain::default());
+        let plain = plain.with_writer(ours.clone());
+        tracing::subscriber::with_default(plain.finish(), || {
+            tracing::trace!(target: "sip::wire", "{}", "OPTIONS sip:a SIP/2.0\r\nX: \u{1b}[31m\r\n");
+        });
+        let written = String::from_utf8(ours.0.lock().clone()).unwrap();
+        assert!(written.contains("SIP/2.0\r\nX: "), "{written:?}");
+        assert!(!written.contains('\u{1b}'), "{written:?}");
     }
 
     #[test]

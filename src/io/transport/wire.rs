@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 const REDACTED: &[u8] = b"[redacted]";
 /// Headers that carry credentials.
 const CREDENTIALS: [&[u8]; 2] = [b"authorization", b"proxy-authorization"];
-/// URI parameters that carry a device's push token, with their `=`.
-const TOKENS: [&[u8]; 2] = [b"pn-prid=", b"pn-tok="];
+/// URI parameters that carry a device's push token or keys, with their `=`.
+const TOKENS: [&[u8]; 3] = [b"pn-prid=", b"pn-tok=", b"pn-keys="];
 
 /// Logs a message.
 pub(super) fn trace(direction: &'static str, remote: SocketAddr, bytes: &[u8]) {
