@@ -1,12 +1,14 @@
 //! Which shard a message belongs to, found from the message alone.
 //!
 //! Responses name it in our branch; requests in a dialog by our flow token; requests from the
-//! upstream by the agent's number in the Contact that we gave it; the rest by the agent's user.
+//! upstream by the agent's number in the Contact that we gave it, or by a PURR; the rest by the
+//! agent's user.
 //! A wrong answer costs a refused request, never a wrong delivery: the shard checks everything.
 
 use crate::proto::AorId;
 use crate::proto::aor::{CONTACT_PARAM, parse_contact_param, shard_of_hash, user_hash};
 use crate::proto::registration::flow;
+use crate::proto::registration::purr::Purrs;
 use crate::proto::sip::{Message, Method, NameAddr, Uri, unescape};
 use crate::proto::transaction::ClientId;
 
@@ -21,9 +23,9 @@ pub enum Shards {
 }
 
 /// Finds the shard of a message. `bound` has a bit for each shard with an agent on the message's
-/// flow (shard 63 and above share the last bit).
+/// flow (shard 63 and above share the last bit); `purrs` reads those that this gateway made.
 #[must_use]
-pub fn route(message: &Message, bound: u64, shards: u16) -> Shards {
+pub fn route(message: &Message, bound: u64, shards: u16, purrs: &Purrs) -> Shards {
     if shards <= 1 {
         return Shards::One(0);
     }
@@ -45,6 +47,9 @@ pub fn route(message: &Message, bound: u64, shards: u16) -> Shards {
         let is_bound = bound & 1_u64.checked_shl(u32::from(sender)).unwrap_or(1 << 63) != 0;
         let first = u16::try_from(bound.trailing_zeros()).unwrap_or(0);
         return Shards::One(if is_bound { sender } else { first });
+    }
+    if let Some(key) = purrs.device_of(message) {
+        return Shards::One(key.aor.shard(shards));
     }
     if belongs_to_invite(method) {
         return Shards::All;

@@ -29,6 +29,7 @@ use crate::io::transport::{
     TransportConfig, TransportLimits,
 };
 use crate::proto::gateway::Genesis;
+use crate::proto::registration::purr::Purrs;
 use crate::proto::settings::Settings;
 use crate::proto::shard::{Shards, route};
 use crate::proto::sip::{FrameLimits, Message};
@@ -299,10 +300,11 @@ impl Parts {
         let recorders = recorders.map(|(shard, _)| Recorder::new(shard, self.keep, anchor));
         let recorders = recorders.map(Mutex::new).collect();
         let answers: Vec<_> = writers.iter().map(|w| w.answers.clone()).collect();
+        let key = opened.gateway_key();
         let store = opened.start(move |ticket, durable| {
             report_stored(&answers, ticket, durable);
         })?;
-        let inlet = Inlet::new(writers, world::counts(&self.metrics));
+        let inlet = Inlet::new(writers, &key, world::counts(&self.metrics));
         let inlet = Arc::new(inlet.succeeding(self.predecessor, &addresses));
         let nodes = self.config.settings.upstreams.iter();
         let nodes = nodes.flat_map(|group| group.nodes.clone()).collect();
@@ -447,12 +449,13 @@ fn restore(
             gateway.handle_input(anchor.instant, Input::Command(command));
         }
     })?;
+    let purrs = Purrs::new(&opened.gateway_key());
     let mut calls = 0_usize;
     opened.calls(|call| {
         calls += 1;
         // One that cannot be read is every shard's: each drops it.
         let shard = match Message::parse(call.request.clone()) {
-            Ok(message) => match route(&message, 0, shards) {
+            Ok(message) => match route(&message, 0, shards, &purrs) {
                 Shards::One(shard) => shard,
                 Shards::All => 0,
             },

@@ -480,6 +480,21 @@ pub fn an_invite_that_replaces_a_dialog_reaches_the_device_by_its_purr_and_passe
     world.expect_nothing();
 }
 
+/// What names the device is the PURR: the user beside it may be anything.
+#[test]
+pub fn an_invite_by_a_purr_finds_its_device_whatever_its_user() {
+    for user in ["x", "2002", "anonymous", "4f2a"] {
+        let mut world = World::with(settings(ContactMode::Device));
+        let purr = purr(&mut world, tcp(1), FCM);
+        let uri = format!("sip:{user}@10.0.0.5:5060;pn-purr={purr}");
+        world.receive(pbx(), invite_to(&uri, "r1"));
+        world.expect("SIP/2.0 100");
+        let sent = world.expect("INVITE");
+        assert_eq!(sent.to, Destination::Flow(tcp(1).id), "{user}");
+        world.expect_nothing();
+    }
+}
+
 /// chan_sip and PJSIP transfer by REFER and by INVITE with Replaces; a phone does so as well.
 #[test]
 pub fn refer_and_replaces_pass_both_ways_untouched() {

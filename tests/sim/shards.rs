@@ -92,6 +92,7 @@ fn dialogs_land_in_their_shards() {
         dialogs::a_re_invite_that_waits_for_a_sleeping_phone_may_be_cancelled,
         dialogs::a_phones_408_to_another_request_than_invite_does_not_pass,
         dialogs::an_invite_that_replaces_a_dialog_reaches_the_device_by_its_purr_and_passes_untouched,
+        dialogs::an_invite_by_a_purr_finds_its_device_whatever_its_user,
         dialogs::refer_and_replaces_pass_both_ways_untouched,
         dialogs::bye_and_re_invite_follow_a_phone_that_moved_to_another_address_or_transport_in_the_call,
         dialogs::a_request_in_a_dialog_whose_connection_dies_under_it_goes_out_where_the_phone_comes_back,

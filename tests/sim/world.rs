@@ -12,6 +12,7 @@ use rouse::proto::gateway::{Gateway, Genesis};
 use rouse::proto::push::{Pns, PushAccepted, PushError, PushId, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::registration::location::Agent;
+use rouse::proto::registration::purr::Purrs;
 use rouse::proto::settings::{
     ContactMode, Guard, HoldResponse, Limits, Listener, Node, PushApp, Qualify, RegisterRules,
     Settings, Timing, Upstream, Wake,
@@ -67,6 +68,7 @@ pub fn with_shards(shards: u16, scene: impl FnOnce()) {
 pub struct World {
     gateways: Vec<Gateway>,
     genesis: Genesis,
+    purrs: Purrs,
     /// Which shards have an agent on a flow.
     masks: BTreeMap<FlowId, u64>,
     pub start: Instant,
@@ -234,6 +236,7 @@ impl World {
         };
         let mut world = Self {
             gateways: gateways(&genesis),
+            purrs: Purrs::new(&genesis.key),
             genesis,
             masks: BTreeMap::new(),
             start,
@@ -314,7 +317,7 @@ impl World {
         };
         match input {
             Input::Message { flow, message } => {
-                match route(message, mask(&flow.id), self.genesis.shards) {
+                match route(message, mask(&flow.id), self.genesis.shards, &self.purrs) {
                     Shards::One(shard) => vec![shard],
                     Shards::All => all.collect(),
                 }
@@ -329,7 +332,7 @@ impl World {
             Input::Command(Command::Forget(key)) => vec![key.aor.shard(self.genesis.shards)],
             Input::Command(Command::Resume(call)) => {
                 let message = Message::parse(call.request.clone()).unwrap();
-                match route(&message, 0, self.genesis.shards) {
+                match route(&message, 0, self.genesis.shards, &self.purrs) {
                     Shards::One(shard) => vec![shard],
                     Shards::All => vec![0],
                 }

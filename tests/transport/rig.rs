@@ -79,7 +79,7 @@ impl Rig {
             network,
             answers: answer,
         };
-        let inlet = Inlet::new(vec![queues], counts.clone());
+        let inlet = Inlet::new(vec![queues], &[0; 32], counts.clone());
         Self {
             network: listening.start(Arc::new(inlet)),
             addresses,

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::io::transport::connection::Report;
 use crate::io::transport::counts::Counts;
 use crate::io::transport::inherit::{Predecessor, Stray};
+use crate::proto::registration::purr::Purrs;
 use crate::proto::shard::{Shards, bit, route};
 use crate::proto::sip::{Message, ParseError};
 use crate::proto::{CloseReason, Flow, FlowId, Input, ListenerId};
@@ -37,6 +38,7 @@ pub struct ShardQueues {
 #[derive(Debug)]
 pub struct Inlet {
     shards: Vec<ShardQueues>,
+    purrs: Purrs,
     /// Shards with an agent registered over a datagram flow; a connection keeps its own mask.
     datagrams: DashMap<(ListenerId, SocketAddr), u64, RandomState>,
     pub(super) counts: Counts,
@@ -47,12 +49,14 @@ pub struct Inlet {
 }
 
 impl Inlet {
-    /// Makes an inlet to these shards, in order; at most [`MAX_SHARDS`] are used.
+    /// Makes an inlet to these shards, in order; at most [`MAX_SHARDS`] are used. `key` is the
+    /// gateway's, which its PURRs are made with.
     #[must_use]
-    pub fn new(mut shards: Vec<ShardQueues>, counts: Counts) -> Self {
+    pub fn new(mut shards: Vec<ShardQueues>, key: &[u8; 32], counts: Counts) -> Self {
         shards.truncate(usize::from(MAX_SHARDS));
         Self {
             shards,
+            purrs: Purrs::new(key),
             datagrams: DashMap::default(),
             counts,
             predecessor: None,
@@ -185,7 +189,7 @@ impl Inlet {
 
     fn shards_of(&self, message: &Message, bound: u64) -> impl Iterator<Item = u16> + use<> {
         let shards = self.count();
-        match route(message, bound, shards) {
+        match route(message, bound, shards, &self.purrs) {
             Shards::One(shard) => shard..shard.saturating_add(1),
             Shards::All => 0..shards,
         }
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_datagram_flow_is_forgotten_with_its_last_shard() {
-        let inlet = Inlet::new(Vec::new(), Counts::default());
+        let inlet = Inlet::new(Vec::new(), &[0; 32], Counts::default());
         let remote = SocketAddr::from(([192, 0, 2, 1], 5060));
         inlet.bind_datagram(ListenerId(0), remote, 1);
         inlet.bind_datagram(ListenerId(0), remote, 2);

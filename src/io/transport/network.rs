@@ -515,7 +515,7 @@ mod tests {
             network: queue,
             answers,
         };
-        let inlet = Arc::new(Inlet::new(vec![queues], Counts::default()));
+        let inlet = Arc::new(Inlet::new(vec![queues], &[0; 32], Counts::default()));
         let config = TransportConfig {
             listeners: Vec::new(),
             tls: None,

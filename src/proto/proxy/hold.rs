@@ -84,7 +84,7 @@ impl Proxy {
         branch: Option<&Branch>,
     ) -> Hold {
         let device = branch.and_then(Branch::device);
-        let has_purr = || device.is_some() && self.purr_of(request) == device;
+        let has_purr = || device.is_some() && self.purrs.device_of(request) == device;
         // What would be kept now would be lost with us.
         let keeps = !self.settings.wake.message_hold.is_zero() && !self.is_draining;
         match (request.method(), is_in_dialog) {

@@ -60,15 +60,6 @@ impl Proxy {
         }
     }
 
-    /// The device whose PURR a request carries, in its Request-URI or a Route (RFC 8599 §6.2.3).
-    pub(super) fn purr_of(&self, request: &Message) -> Option<BindingKey> {
-        let of_uri = |uri: &Uri<'_>| self.purrs.read(uri.params.value("pn-purr")?);
-        let of_route = |route: NameAddr<'_>| of_uri(&route.parse_uri().ok()?);
-        let in_routes = || request.routes().find_map(|route| of_route(route.ok()?));
-        let in_uri = request.parsed_uri().and_then(|uri| of_uri(&uri));
-        in_uri.or_else(in_routes)
-    }
-
     /// Whether a Route without a token is one of our addresses: an app's outbound proxy setting.
     /// A port that is not ours is another server's on the same host.
     fn is_own_route(&self, uri: &Uri<'_>) -> bool {

@@ -245,7 +245,7 @@ impl Proxy {
             return Ok((token.key.aor, Some(token.key.binding)));
         }
         let uri = request.parsed_uri().ok_or(Reject::Malformed)?;
-        if let Some(key) = self.purr_of(request) {
+        if let Some(key) = self.purrs.device_of(request) {
             return Ok((key.aor, Some(key.binding)));
         }
         if let Some(value) = uri.params.value(CONTACT_PARAM) {

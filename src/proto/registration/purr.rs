@@ -11,6 +11,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::proto::sip::{Message, NameAddr, Uri};
 use crate::proto::{AorId, BindingId, BindingKey};
 
 /// Bytes of the random part, of the sealed name, and of the tag.
@@ -70,6 +71,16 @@ impl Purrs {
             aor: AorId((name >> 64) as u64),
             binding: BindingId(name as u64),
         })
+    }
+
+    /// The device whose PURR a request carries, in its Request-URI or a Route (RFC 8599 §6.2.3).
+    #[must_use]
+    pub fn device_of(&self, request: &Message) -> Option<BindingKey> {
+        let of_uri = |uri: &Uri<'_>| self.read(uri.params.value("pn-purr")?);
+        let of_route = |route: NameAddr<'_>| of_uri(&route.parse_uri().ok()?);
+        let in_routes = || request.routes().find_map(|route| of_route(route.ok()?));
+        let in_uri = request.parsed_uri().and_then(|uri| of_uri(&uri));
+        in_uri.or_else(in_routes)
     }
 
     fn keystream(&self, random: &[u8]) -> u128 {

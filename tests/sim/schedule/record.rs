@@ -311,7 +311,7 @@ impl Record {
         }
         // The phone rings for its new agent alone, unless one connection serves both.
         self.holds.retain(|hold| {
-            !of_device(hold) && (!is_elsewhere(hold) || hold.asked > asked && hold.until > now)
+            !of_device(hold) && (!is_elsewhere(hold) || hold.asked > asked && is_open(hold))
         });
         // Without a token it is no more than its connection.
         let is_gone = ask.token.is_none() && self.closed.contains(&ask.flow.id);
