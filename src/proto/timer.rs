@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::proto::transaction::{ClientId, ServerId};
-use crate::proto::{BindingKey, FlowId};
+use crate::proto::{AorId, BindingKey, FlowId};
 
 /// A timer of a transaction (RFC 3261 §17 and table 4, RFC 6026 §8.4 and §8.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +53,8 @@ pub enum Timer {
     Client(ClientId, Letter),
     /// A context's own deadline (proxy: wake, probe, grace, Timer C), by the context's number.
     Context(u64, ContextTimer),
+    /// A request has waited long enough for its agent's first device.
+    Early(AorId, ServerId),
     /// An upstream node that failed is to be asked whether it is back.
     Health(u16),
     /// No further 2xx of an answered INVITE is awaited.

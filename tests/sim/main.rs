@@ -10,6 +10,7 @@
 
 mod calls;
 mod dialogs;
+mod early;
 mod guard;
 mod hold;
 mod missed;

@@ -10,8 +10,8 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, guard, hold, missed, oversize, pains, peers, providers, races, reflection,
-    registration, resume, rounds, sips, verdicts, wake,
+    calls, dialogs, early, guard, hold, missed, oversize, pains, peers, providers, races,
+    reflection, registration, resume, rounds, sips, verdicts, wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -71,6 +71,18 @@ fn strangers_are_met_alike_in_all_shards() {
         guard::an_agent_that_begins_too_much_is_refused_and_may_go_on_with_what_it_has,
         guard::networks_of_ones_own_are_exempt_and_strangers_may_go_unanswered,
         reflection::an_ordinary_phones_first_register_gets_its_challenge_over_udp,
+    ]);
+}
+
+#[test]
+fn what_overtakes_a_register_finds_its_shard() {
+    play(&[
+        early::a_notify_ahead_of_the_2xx_reaches_the_phone,
+        early::a_call_ahead_of_the_2xx_reaches_the_phone_once,
+        early::a_call_for_an_agent_who_is_refused_is_refused_with_him,
+        early::a_call_waits_no_longer_than_answers_overtake_each_other,
+        early::a_call_ahead_of_the_2xx_may_be_cancelled,
+        early::so_many_wait_and_no_more,
     ]);
 }
 

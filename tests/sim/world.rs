@@ -622,6 +622,7 @@ impl World {
                 Timer::Binding(_) | Timer::Resolve(_) | Timer::Health(_) => false,
                 Timer::Client(..) => asked == 0,
                 Timer::Context(..)
+                | Timer::Early(..)
                 | Timer::LateAnswer(_)
                 | Timer::Server(..)
                 | Timer::Unbind(_) => true,

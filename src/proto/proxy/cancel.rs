@@ -42,7 +42,7 @@ impl Proxy {
         let reply = reply.finish();
         self.transactions.respond(fx, cancel, 200, reply);
         let Some(context) = self.servers.get(&invite).copied() else {
-            return;
+            return self.cancel_early(fx, invite);
         };
         let reasons: Vec<Vec<u8>> = request
             .values(HeaderName::Reason)

@@ -36,6 +36,7 @@ mod cancel;
 mod contexts;
 mod control;
 mod device;
+mod early;
 mod forward;
 mod gate;
 mod health;
@@ -95,6 +96,8 @@ pub struct Proxy {
     checks: HashMap<ClientId, u16, RandomState>,
     /// Agents whose first REGISTER is under way: chan_sip qualifies before it answers.
     registering: HashMap<AorId, u32, RandomState>,
+    /// Requests that are here before their agent's first device is.
+    overtaking: early::Overtaking,
     /// The context that waits for a write, by the ticket's number.
     tickets: HashMap<u64, u64, RandomState>,
     last_ticket: u64,
@@ -152,6 +155,7 @@ impl Proxy {
             moved: HashMap::default(),
             checks: HashMap::default(),
             registering: HashMap::default(),
+            overtaking: HashMap::default(),
             tickets: HashMap::default(),
             last_ticket: 0,
             shelf: hold::Shelf::default(),
@@ -264,6 +268,10 @@ impl Proxy {
             _ => self.proxy_request(fx, flow, &request, server, source, routes),
         };
         if let Err(reject) = outcome {
+            let is_unknown = matches!(reject, Reject::NoDevice | Reject::UnknownAgent);
+            if is_unknown && self.wait_for_first(fx, &flow, &request, server, source) {
+                return;
+            }
             Self::report_refused(fx, &request, source, reject);
             self.refuse(fx, &flow, &request, server, reject);
         }
@@ -344,6 +352,7 @@ impl Proxy {
                 }
             }
             Timer::Context(id, timer) => self.on_context_timer(fx, id, timer),
+            Timer::Early(aor, server) => self.on_early_due(fx, aor, server),
             Timer::Health(node) => self.on_health_due(fx, node),
             Timer::LateAnswer(client) => {
                 self.late_answers.remove(&client);
@@ -477,7 +486,7 @@ impl Proxy {
             server,
             client,
             self.wakes.count(),
-            self.tickets.len() + self.registering.len(),
+            self.tickets.len() + self.registering.len() + self.overtaking.len(),
             self.clients.len()
                 + self.by_device.len()
                 + self.listening.len()

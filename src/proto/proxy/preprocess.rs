@@ -1,11 +1,10 @@
 //! Route information preprocessing (RFC 3261 §16.4): which Routes are ours, and what the token in
 //! one of them says.
 
-use crate::proto::BindingKey;
 use crate::proto::proxy::Proxy;
 use crate::proto::registration::flow::{FlowToken, TOKEN_CHARS};
 use crate::proto::reject::Reject;
-use crate::proto::sip::{Message, NameAddr, Uri};
+use crate::proto::sip::{Message, Uri};
 
 /// What a request's Routes say.
 #[derive(Debug, Default)]

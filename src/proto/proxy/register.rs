@@ -128,7 +128,7 @@ impl Proxy {
     }
 
     /// The REGISTER is over, one way or the other.
-    pub(super) fn forget_registering(&mut self, context: &ResponseContext) {
+    pub(super) fn forget_registering(&mut self, fx: &mut Effects<'_>, context: &ResponseContext) {
         let Kind::Register(registration) = &context.kind else {
             return;
         };
@@ -140,6 +140,7 @@ impl Proxy {
             *count -= 1;
             if *count == 0 {
                 self.registering.remove(&id);
+                self.end_overtaking(fx, id);
             }
         }
     }
@@ -199,6 +200,7 @@ impl Proxy {
         // Asterisk has the contact from here on, and sends NOTIFY right behind its 200: the device
         // is known before the write is durable, only its phone's 200 waits.
         let (present, leaving) = self.put_present(fx, &relay.aor, relay.upstream, changes);
+        self.end_overtaking(fx, relay.aor.id());
         registration.granted = Some(Granted {
             response: bytes,
             present,

@@ -453,7 +453,7 @@ impl Proxy {
         if context.is_invite() {
             self.servers.remove(&context.server);
         }
-        self.forget_registering(&context);
+        self.forget_registering(fx, &context);
         if let (Some(aor), true) = (context.agent(), context.kept > 0) {
             self.shelf.give_back(aor, context.kept);
         }
