@@ -7,7 +7,9 @@ use crate::proto::push::params::{NoPush, PushParams};
 use crate::proto::settings::{ConfiguredDevice, Push};
 
 /// More than this belongs into a database.
-const MOST: usize = 10_000;
+pub const MOST: usize = 10_000;
+/// What helps when it is not said whose device it is.
+const NO_AGENT: &str = "add agent = \"1001\" or \"1001@pbx.example.com\": whose phone it is";
 
 /// Reads `[[device]]`; `push` says who can be pushed.
 pub(super) fn devices(root: &Section<'_>, push: &Push) -> Vec<ConfiguredDevice> {
@@ -25,23 +27,44 @@ pub(super) fn devices(root: &Section<'_>, push: &Push) -> Vec<ConfiguredDevice> 
     devices.collect()
 }
 
+/// A device that is entered while the gateway runs, in the words of a `[[device]]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// `agent`.
+    pub agent: &'a str,
+    /// `provider`.
+    pub provider: &'a str,
+    /// `param`.
+    pub param: Option<&'a str>,
+    /// `prid`.
+    pub prid: &'a str,
+    /// `instance`.
+    pub instance: Option<&'a str>,
+    /// `user_agent`.
+    pub user_agent: Option<&'a str>,
+}
+
+/// Reads a device that is entered while the gateway runs.
+///
+/// # Errors
+///
+/// What is wrong with it, and what helps; never its token.
+pub fn entered(entry: Entry<'_>, push: &Push) -> Result<ConfiguredDevice, String> {
+    let told = |wrong: Wrong| format!("{}: {}", wrong.what, wrong.cure);
+    let (user, domain) = named(entry.agent).map_err(told)?;
+    let params = woken(entry.provider, entry.param, entry.prid, push).map_err(told)?;
+    Ok(ConfiguredDevice {
+        user,
+        domain,
+        instance: entry.instance.map(bare),
+        user_agent: entry.user_agent.map(Box::from),
+        params,
+    })
+}
+
 fn device(section: &Section<'_>, push: &Push) -> Option<ConfiguredDevice> {
-    let cure = "add agent = \"1001\" or \"1001@pbx.example.com\": whose phone it is";
-    let agent = section.required("agent", cure);
-    let agent = agent.and_then(|text| {
-        section.parsed(&text, |text| {
-            let (user, domain) = match text.split_once('@') {
-                Some((user, domain)) => (user, Some(domain)),
-                None => (text, None),
-            };
-            let is_name = |name: &str| !name.is_empty() && !name.contains(['@', ' ']);
-            if is_name(user) && domain.is_none_or(is_name) {
-                let domain = domain.map(|domain| domain.to_ascii_lowercase().into());
-                return Ok((user.into(), domain));
-            }
-            Err(Wrong::new(format!("\"{text}\" is no agent"), cure))
-        })
-    });
+    let agent = section.required("agent", NO_AGENT);
+    let agent = agent.and_then(|text| section.parsed(&text, named));
     let cure = "add provider = \"fcm\": as an app would write it in pn-provider";
     let provider = section.required("provider", cure);
     let cure = "add prid: the app's token, or its Web Push endpoint";
@@ -52,28 +75,50 @@ fn device(section: &Section<'_>, push: &Push) -> Option<ConfiguredDevice> {
     let (provider, prid) = (provider?, prid?);
     let params = section.parsed(&prid, |prid| {
         let param = param.as_ref().map(|text| &*text.text);
-        let params = PushParams::of(&provider.text, param, prid).map_err(unreadable)?;
-        if push.can_push(params.pns, &params.app) {
-            return Ok(params);
-        }
-        let what = format!(
-            "nobody pushes for provider \"{}\" and this param",
-            provider.text
-        );
-        Err(Wrong::new(what, section_for(params.pns)))
+        woken(&provider.text, param, prid, push)
     })?;
     let (user, domain) = agent?;
-    let instance = instance.map(|text| {
-        let instance = text.text.trim_matches(['<', '>', '"']);
-        instance.into()
-    });
     Some(ConfiguredDevice {
         user,
         domain,
-        instance,
+        instance: instance.map(|text| bare(&text.text)),
         user_agent: user_agent.map(|text| text.text.into()),
         params,
     })
+}
+
+/// Reads whose device it is: the user, and the domain if one is named.
+fn named(text: &str) -> Result<(Box<str>, Option<Box<str>>), Wrong> {
+    let (user, domain) = match text.split_once('@') {
+        Some((user, domain)) => (user, Some(domain)),
+        None => (text, None),
+    };
+    let is_name = |name: &str| !name.is_empty() && !name.contains(['@', ' ']);
+    if is_name(user) && domain.is_none_or(is_name) {
+        let domain = domain.map(|domain| domain.to_ascii_lowercase().into());
+        return Ok((user.into(), domain));
+    }
+    Err(Wrong::new(format!("\"{text}\" is no agent"), NO_AGENT))
+}
+
+/// Reads how it is woken.
+fn woken(
+    provider: &str,
+    param: Option<&str>,
+    prid: &str,
+    push: &Push,
+) -> Result<PushParams, Wrong> {
+    let params = PushParams::of(provider, param, prid).map_err(unreadable)?;
+    if push.can_push(params.pns, &params.app) {
+        return Ok(params);
+    }
+    let what = format!("nobody pushes for provider \"{provider}\" and this param");
+    Err(Wrong::new(what, section_for(params.pns)))
+}
+
+/// An instance without what it may be written in.
+fn bare(instance: &str) -> Box<str> {
+    instance.trim_matches(['<', '>', '"']).into()
 }
 
 /// What is wrong with a device's push parameters; never the token itself.

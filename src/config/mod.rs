@@ -34,6 +34,7 @@ mod tuning;
 mod upstream;
 mod value;
 
+pub use device::{Entry, MOST as MOST_DEVICES, entered};
 pub use host::Host;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use reload::reload;

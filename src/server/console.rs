@@ -7,18 +7,23 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, oneshot};
 
+use crate::config::{self, Entry};
 use crate::io::admin::view::{
     CallBrief, CallQuery, CallStory, Check, DevicePage, DeviceQuery, DeviceState, DeviceStory,
-    DeviceView, Live, PushReport, PushResult, PushView, Readiness, Summary,
+    DeviceView, EnteredDevice, Live, NewDevice, PushReport, PushResult, PushView, Readiness,
+    Summary,
 };
-use crate::io::admin::{Later, Operator};
+use crate::io::admin::{Later, Operator, Unable};
 use crate::io::clock::Clock;
 use crate::io::pns::Withdrawal;
+use crate::proto::push::params::PushParams;
 use crate::proto::push::{CallNotice, Notice, PushId, PushRequest, PushTarget};
 use crate::proto::registration::binding::Binding;
 use crate::proto::registration::location::Agent;
+use crate::proto::settings::ConfiguredDevice;
 use crate::proto::{BindingKey, Command, Gateway, Input};
 use crate::server::control::Control;
+use crate::server::entered::{EnterError, number};
 use crate::server::shard::Ask;
 use crate::server::world::World;
 use crate::telemetry::timeline::{device_id, device_key};
@@ -140,6 +145,34 @@ impl Console {
         let command = Input::Command(Command::Forget(key));
         self.world.inlet.answer(shard, command).await;
         true
+    }
+
+    async fn add(&self, new: NewDevice) -> Result<(EnteredDevice, bool), Unable> {
+        let push = self.control.config().settings.push;
+        let device = config::entered(
+            Entry {
+                agent: &new.agent,
+                provider: &new.provider,
+                param: new.param.as_deref(),
+                prid: &new.prid,
+                instance: new.instance.as_deref(),
+                user_agent: new.user_agent.as_deref(),
+            },
+            &push,
+        )
+        .map_err(Unable::Senseless)?;
+        let told = entered_view(&device);
+        let is_new = self.control.enter(device).await.map_err(unable)?;
+        tracing::info!(entry = told.id, is_new, "device entered");
+        Ok((told, is_new))
+    }
+
+    async fn take_out(&self, name: u64) -> Result<bool, Unable> {
+        let was_there = self.control.withdraw(name).await.map_err(unable)?;
+        if was_there {
+            tracing::info!(entry = format!("{name:016x}"), "entered device removed");
+        }
+        Ok(was_there)
     }
 
     async fn test(&self, agent: &str) -> Option<PushReport> {
@@ -291,6 +324,22 @@ impl Operator for Console {
         Box::pin(self.remove(id))
     }
 
+    fn enter(&self, device: NewDevice) -> Later<'_, Result<(EnteredDevice, bool), Unable>> {
+        Box::pin(self.add(device))
+    }
+
+    fn entered(&self, agent: Option<&str>) -> Vec<EnteredDevice> {
+        let devices = self.control.entered();
+        let devices = devices.iter().map(entered_view);
+        devices
+            .filter(|device| agent.is_none_or(|agent| device.agent.contains(agent)))
+            .collect()
+    }
+
+    fn withdraw(&self, name: u64) -> Later<'_, Result<bool, Unable>> {
+        Box::pin(self.take_out(name))
+    }
+
     fn push<'a>(&'a self, agent: &'a str) -> Later<'a, Option<PushReport>> {
         Box::pin(self.test(agent))
     }
@@ -410,12 +459,43 @@ fn view(agent: &Agent, binding: &Binding, now: Instant, groups: &[Arc<str>]) -> 
         address: binding.last_flow.remote.to_string(),
         registered_ms: binding.registered_ms,
         expires_ms: Clock::unix_ms().saturating_add(left),
-        push: binding.push.as_ref().map(|push| PushView {
-            provider: push.pns.label().to_owned(),
-            app: push.app.to_string(),
-            token: masked(push.call_token.expose()),
-        }),
+        push: binding.push.as_deref().map(push_view),
         last_push: None,
+    }
+}
+
+fn push_view(push: &PushParams) -> PushView {
+    PushView {
+        provider: push.pns.label().to_owned(),
+        app: push.app.to_string(),
+        token: masked(push.call_token.expose()),
+    }
+}
+
+fn entered_view(device: &ConfiguredDevice) -> EnteredDevice {
+    EnteredDevice {
+        id: format!("{:016x}", number(device)),
+        agent: match &device.domain {
+            Some(domain) => format!("{}@{domain}", device.user),
+            None => device.user.to_string(),
+        },
+        instance: device.instance.as_deref().map(str::to_owned),
+        user_agent: device.user_agent.as_deref().map(str::to_owned),
+        push: push_view(&device.params),
+    }
+}
+
+fn unable(error: EnterError) -> Unable {
+    match error {
+        EnterError::Full => Unable::Senseless(error.to_string()),
+        EnterError::Store(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "what was entered is not durable"
+            );
+            Unable::NotDurable
+        }
+        EnterError::Stopping => Unable::NotDurable,
     }
 }
 

@@ -14,7 +14,9 @@ use crate::io::clock::Clock;
 use crate::io::pns::PushService;
 use crate::io::takeover::{Note, Passed, Successor};
 use crate::io::transport::{MAX_SHARDS, Stray};
+use crate::proto::settings::ConfiguredDevice;
 use crate::proto::{Command, Input};
+use crate::server::entered::{EnterError, Entered};
 use crate::server::world::World;
 use crate::server::{ServeError, push_config};
 
@@ -33,6 +35,10 @@ pub struct Control {
     world: Arc<World>,
     /// What it runs by.
     config: Arc<Mutex<Config>>,
+    /// What operators have entered beside it.
+    entered: Arc<Entered>,
+    /// Who changes the settings does so one after another.
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// An operator has asked for the configuration to be read again.
     wish: Arc<Notify>,
 }
@@ -44,12 +50,14 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    pub(super) fn new(world: Arc<World>, config: Config) -> Self {
+    pub(super) fn new(world: Arc<World>, config: Config, entered: Arc<Entered>) -> Self {
         let config = Arc::new(Mutex::new(config));
-        let wish = Arc::default();
+        let (turn, wish) = (Arc::default(), Arc::default());
         Self {
             world,
             config,
+            entered,
+            turn,
             wish,
         }
     }
@@ -77,6 +85,7 @@ impl Control {
     ///
     /// Fails if a push service cannot be set up by it; then nothing has changed.
     pub async fn reload(&self, new: Config) -> Result<Vec<&'static str>, ServeError> {
+        let _turn = self.turn.lock().await;
         let known = self.world.nodes.load_full();
         let highest = known.iter().map(|node| node.index).max();
         let next = highest.map_or(0, |index| index.saturating_add(1));
@@ -111,10 +120,39 @@ impl Control {
             limits.connections_per_address,
             trusted.flat_map(|group| group.trust.clone()).collect(),
         );
-        let settings = Arc::new(config.settings.clone());
         *self.config.lock() = config;
-        self.tell(|| Command::Reload(Arc::clone(&settings))).await;
+        self.tell_settings().await;
         Ok(fixed)
+    }
+
+    /// What operators have entered.
+    pub(super) fn entered(&self) -> Arc<Vec<ConfiguredDevice>> {
+        self.entered.list()
+    }
+
+    /// Enters a device, or another token for it, for whoever registers from here on; whether it
+    /// was not there before.
+    pub(super) async fn enter(&self, device: ConfiguredDevice) -> Result<bool, EnterError> {
+        let _turn = self.turn.lock().await;
+        let is_new = Arc::clone(&self.entered).add(device).await?;
+        self.tell_settings().await;
+        Ok(is_new)
+    }
+
+    /// Removes what was entered under a name; whether it was there.
+    pub(super) async fn withdraw(&self, name: u64) -> Result<bool, EnterError> {
+        let _turn = self.turn.lock().await;
+        let was_there = Arc::clone(&self.entered).remove(name).await?;
+        if was_there {
+            self.tell_settings().await;
+        }
+        Ok(was_there)
+    }
+
+    async fn tell_settings(&self) {
+        let settings = self.entered.lay_over(&self.config.lock().settings);
+        let settings = Arc::new(settings);
+        self.tell(|| Command::Reload(Arc::clone(&settings))).await;
     }
 
     /// Refuses new calls from here on and waits for those that have no answer yet, but not longer

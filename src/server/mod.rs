@@ -36,6 +36,7 @@ use crate::proto::sip::{FrameLimits, Message};
 use crate::proto::{Command, Gateway, Input, StoreTicket};
 use crate::server::console::Console;
 pub use crate::server::control::Control;
+use crate::server::entered::Entered;
 use crate::server::health::Health;
 pub use crate::server::heritage::Heritage;
 use crate::server::shard::{Queues, Shard};
@@ -47,6 +48,7 @@ use crate::telemetry::timeline::{Keep, Recorder};
 mod census;
 mod console;
 mod control;
+mod entered;
 mod health;
 mod heritage;
 mod journal;
@@ -172,11 +174,12 @@ pub async fn start_with(config: Config, mut heritage: Heritage) -> Result<Runnin
     }
     let for_shards = Arc::clone(&settings);
     // Reading half a million bindings blocks for a second.
-    let (opened, gateways) =
+    let (opened, gateways, entered) =
         tokio::task::spawn_blocking(move || restore(store, &for_shards, shards, is_odd))
             .await
             .map_err(|_| ServeError::ShardEnded)??;
     let parts = Parts {
+        entered: Arc::new(entered),
         metrics,
         push,
         resolver,
@@ -274,6 +277,7 @@ impl Running {
 
 /// What is ready before the store is.
 struct Parts {
+    entered: Arc<Entered>,
     metrics: Arc<Metrics>,
     push: PushService,
     resolver: Resolver,
@@ -344,7 +348,7 @@ impl Parts {
         Ok(Running {
             addresses,
             admin: None,
-            control: Control::new(Arc::clone(&world), self.config),
+            control: Control::new(Arc::clone(&world), self.config, self.entered),
             metrics: self.metrics,
             world,
             shards,
@@ -427,13 +431,15 @@ fn restore(
     settings: &Arc<Settings>,
     shards: u16,
     is_odd: bool,
-) -> Result<(OpenedStore, Vec<Gateway>), StoreError> {
+) -> Result<(OpenedStore, Vec<Gateway>, Entered), StoreError> {
     let opened = Store::open(store)?;
+    let entered = Entered::load(&opened)?;
+    let settings = Arc::new(entered.lay_over(settings));
     let anchor = Clock::anchor();
     let mut gateways: Vec<Gateway> = (0..shards)
         .map(|shard| {
             Gateway::new(Genesis {
-                settings: Arc::clone(settings),
+                settings: Arc::clone(&settings),
                 shard,
                 shards,
                 anchor,
@@ -472,7 +478,7 @@ fn restore(
         expired = loaded.expired,
         "bindings restored"
     );
-    Ok((opened, gateways))
+    Ok((opened, gateways, entered))
 }
 
 fn transport_config(config: &Config) -> TransportConfig {

@@ -91,6 +91,40 @@ async fn a_call_that_rang_nowhere_is_explained_in_the_terminal() {
     assert_eq!(summary["calls"], 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_entered_shown_and_removed_from_a_shell() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let rig = Rig::new().await;
+    let words = "devices add 1001 --provider apns --param ABCDE12345.com.example.app.voip --prid -";
+    let words: Vec<&str> = words.split(' ').collect();
+    let mut add = rouse(&rig, &words);
+    let add = add.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut add = add.stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut input = add.stdin.take().expect("its input");
+    let token = format!("{}\n", "ef".repeat(32));
+    input.write_all(token.as_bytes()).await.expect("the token");
+    drop(input);
+    let added = add.wait_with_output().await.expect("it ends");
+    assert!(added.status.success(), "{added:?}");
+
+    let shown = run(rouse(&rig, &["devices", "entered", "--json"])).await;
+    let page: Value = serde_json::from_str(&shown.out).expect("JSON");
+    assert_eq!(page["devices"][0]["push"]["token"], "…efef", "{page}");
+    let id = page["devices"][0]["id"].as_str().expect("a name");
+    let shown = run(rouse(&rig, &["devices", "entered", "1001"])).await;
+    assert!(shown.out.contains(id), "{}", shown.out);
+    let removed = run(rouse(&rig, &["devices", "remove", id])).await;
+    assert_eq!(removed.code, Some(0), "{}", removed.err);
+    let again = run(rouse(&rig, &["devices", "remove", id])).await;
+    assert_eq!(again.code, Some(1));
+    assert!(
+        again.err.contains("no device has that name"),
+        "{}",
+        again.err
+    );
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_said_with_its_cure() {
     let rig = Rig::new().await;

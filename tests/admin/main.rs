@@ -19,5 +19,6 @@ mod calls;
 mod commands;
 mod description;
 mod devices;
+mod entered;
 mod page;
 mod rig;

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rouse::config::{self, Host, Source};
+use rouse::config::{self, Config, Host, Source};
 use rouse::proto::Transport;
-use rouse::server::Running;
+use rouse::server::{Control, Running};
 use rouse::standin::apns::{ApnsStandin, ApnsStandinConfig};
 use rouse::standin::asterisk::{Asterisk, AsteriskConfig};
 use rouse::standin::phone::{Phone, PhoneConfig};
@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everybody.
 pub(crate) struct Rig {
-    gateway: Running,
+    gateway: Option<Running>,
+    config: Config,
     pub(crate) asterisk: Asterisk,
     pub(crate) apns: ApnsStandin,
     pub(crate) api: SocketAddr,
@@ -105,11 +106,14 @@ address = "127.0.0.1:0"
         let mut config = config::read(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         config.push.apns = vec![apns.client_config(folder.path()).expect("its files")];
         config.settings.push = config.push.settings();
-        let gateway = rouse::server::start(config).await.expect("a gateway");
+        let gateway = rouse::server::start(config.clone())
+            .await
+            .expect("a gateway");
         let api = gateway.admin_address().expect("an API");
         let sip = gateway.addresses()[1];
         Self {
-            gateway,
+            gateway: Some(gateway),
+            config,
             asterisk,
             apns,
             api,
@@ -128,17 +132,43 @@ address = "127.0.0.1:0"
 
     /// How many follow the events.
     pub(crate) fn followers(&self) -> usize {
-        self.gateway.followers()
+        self.running().followers()
+    }
+
+    fn running(&self) -> &Running {
+        self.gateway.as_ref().expect("it runs")
+    }
+
+    /// What steers the gateway.
+    pub(crate) fn control(&self) -> &Control {
+        self.running().control()
+    }
+
+    /// Stops the gateway and starts it again; its ports are others then.
+    pub(crate) async fn restart(&mut self) {
+        self.gateway.take().expect("it runs").stop().await;
+        let gateway = rouse::server::start(self.config.clone())
+            .await
+            .expect("a gateway");
+        self.api = gateway.admin_address().expect("an API");
+        self.sip = gateway.addresses()[1];
+        self.gateway = Some(gateway);
     }
 
     /// A phone that has just been started, by its number.
     pub(crate) async fn phone(&self, user: &str, number: u8) -> Phone {
         let token = format!("{number:02x}").repeat(32);
+        let push = format!(
+            "pn-provider=apns;pn-param=ABCDE12345.com.example.app.voip;pn-prid={token}:voip"
+        );
+        self.phone_with(user, number, Some(push)).await
+    }
+
+    /// A phone whose Contact says this of pushes.
+    pub(crate) async fn phone_with(&self, user: &str, number: u8, push: Option<String>) -> Phone {
         let config = PhoneConfig {
             transport: Transport::Tcp,
-            push: Some(format!(
-                "pn-provider=apns;pn-param=ABCDE12345.com.example.app.voip;pn-prid={token}:voip"
-            )),
+            push,
             instance: Some(format!(
                 "urn:uuid:7ad6e0ee-5a5c-4b6c-9f0b-3a5f0c0e10{number:02x}"
             )),
@@ -169,10 +199,25 @@ address = "127.0.0.1:0"
             .await
     }
 
+    /// Sends JSON with the token.
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = body.to_string();
+        let headers = format!(
+            "Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n",
+            body.len()
+        );
+        self.exchange(method, path, &headers, &body).await
+    }
+
     pub(crate) async fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
+        self.exchange(method, path, headers, "").await
+    }
+
+    async fn exchange(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let host = self.api;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n{body}"
         );
         let mut stream = TcpStream::connect(self.api).await.expect("a connection");
         stream

@@ -17,6 +17,7 @@ use crate::io::admin::view::{
 };
 use crate::io::admin::{Client, Token};
 
+mod entry;
 mod show;
 mod top;
 
@@ -67,9 +68,12 @@ pub(super) struct CallsArgs {
     whom: Whom,
 }
 
-/// Shows the registered devices.
+/// Shows the registered devices, or enters and removes those that do not say how they are woken.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct DevicesArgs {
+    #[command(subcommand)]
+    entry: Option<entry::EntryCommand>,
     /// Only of agents whose name contains this.
     agent: Option<String>,
     /// Only those that are awake.
@@ -133,6 +137,9 @@ pub(super) fn calls(args: &CallsArgs) -> Exit {
 
 /// Runs `rouse devices`.
 pub(super) fn devices(args: &DevicesArgs) -> Exit {
+    if let Some(entry) = &args.entry {
+        return entry::run(entry);
+    }
     run(&args.whom, async |client| {
         let state = match (args.awake, args.asleep) {
             (true, _) => Some("awake"),

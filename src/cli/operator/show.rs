@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{agent_of, state};
 use crate::cli::ladder::{Ladder, terminal_width};
-use crate::io::admin::view::{CallPage, CallStory, DevicePage, Live, Party, PushReport, StepView};
+use crate::io::admin::view::{
+    CallPage, CallStory, DevicePage, EnteredPage, Live, Party, PushReport, StepView,
+};
 use crate::io::clock::Clock;
 use crate::standin::timeline::TimelineEvent;
 
@@ -70,6 +72,36 @@ pub(super) fn devices(page: &DevicePage) -> Vec<String> {
         lines.push("… and more: name an agent, or ask for more with --limit".to_owned());
     }
     lines
+}
+
+/// The devices that were entered, one a line.
+pub(super) fn entered(page: &EnteredPage) -> Vec<String> {
+    if page.devices.is_empty() {
+        return vec!["no such device was entered".to_owned()];
+    }
+    let names = [
+        "AGENT",
+        "PUSH",
+        "APP",
+        "TOKEN",
+        "INSTANCE",
+        "USER-AGENT",
+        "ENTRY",
+    ];
+    let mut rows = vec![names.map(str::to_owned)];
+    let any = |text: &Option<String>| text.clone().unwrap_or_else(|| "any".to_owned());
+    rows.extend(page.devices.iter().map(|device| {
+        [
+            device.agent.clone(),
+            device.push.provider.clone(),
+            device.push.app.clone(),
+            device.push.token.clone(),
+            any(&device.instance),
+            any(&device.user_agent),
+            device.id.clone(),
+        ]
+    }));
+    table(&rows)
 }
 
 /// What became of test pushes.

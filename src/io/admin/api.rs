@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,12 +18,12 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoParams, Modify, OpenApi};
 
 use super::guard::{self, Guard};
-use super::operator::Operator;
+use super::operator::{Operator, Unable};
 use super::problem::Refusal;
 use super::server::Token;
 use super::view::{
-    CallPage, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, Live, Problem,
-    PushReport, Readiness, Summary, Version,
+    CallPage, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, EnteredDevice,
+    EnteredPage, Live, NewDevice, Problem, PushReport, Readiness, Summary, Version,
 };
 use super::{events, page};
 
@@ -46,7 +46,7 @@ type Gateway = State<Arc<dyn Operator>>;
         license(name = "MIT")
     ),
     paths(
-        calls, call, devices, device, remove_device, push, drain, reload, summary, follow, version, live,
+        calls, call, devices, add_device, entered, device, remove_device, push, drain, reload, summary, follow, version, live,
         ready, metrics
     ),
     components(schemas(Live)),
@@ -82,7 +82,8 @@ pub(super) fn router(operator: Arc<dyn Operator>, token: Option<Token>) -> Route
     Router::new()
         .route("/api/calls", get(calls))
         .route("/api/calls/{id}", get(call))
-        .route("/api/devices", get(devices))
+        .route("/api/devices", get(devices).post(add_device))
+        .route("/api/entered", get(entered))
         .route("/api/devices/{id}", get(device).delete(remove_device))
         .route("/api/push/{agent}", post(push))
         .route("/api/drain", post(drain))
@@ -174,6 +175,67 @@ async fn devices(
     Ok(Json(gateway.devices(query).await))
 }
 
+/// Enters a device, as `[[device]]` of the configuration does: for an app that does not say itself
+/// how it is woken. It holds from the device's next registration on, and after a restart. What was
+/// entered before for the same agent, instance and User-Agent gives way to it.
+#[utoipa::path(
+    post, path = "/api/devices", tag = "devices", request_body = NewDevice,
+    responses(
+        (status = 200, body = EnteredDevice, description = "it took the place of another"),
+        (status = 201, body = EnteredDevice, description = "it is entered"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 413, body = Problem, content_type = "application/problem+json"),
+        (status = 415, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn add_device(
+    State(gateway): Gateway,
+    body: Result<Json<NewDevice>, JsonRejection>,
+) -> Result<(StatusCode, Json<EnteredDevice>), Refusal> {
+    let Json(device) = body.map_err(|rejection| bad_body(&rejection))?;
+    check(&device)?;
+    let (entered, is_new) = gateway.enter(device).await.map_err(unable)?;
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Json(entered)))
+}
+
+/// Which devices that were entered.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct EnteredQuery {
+    /// Only of agents whose name contains this.
+    #[serde(default)]
+    agent: Option<String>,
+}
+
+/// Lists the devices that were entered.
+#[utoipa::path(
+    get, path = "/api/entered", tag = "devices", params(EnteredQuery),
+    responses(
+        (status = 200, body = EnteredPage),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn entered(
+    State(gateway): Gateway,
+    query: Result<Query<EnteredQuery>, QueryRejection>,
+) -> Result<Json<EnteredPage>, Refusal> {
+    let Query(query) = query.map_err(bad_query)?;
+    let devices = gateway.entered(query.agent.as_deref());
+    Ok(Json(EnteredPage { devices }))
+}
+
 /// Tells what one device is and what it did lately.
 #[utoipa::path(
     get, path = "/api/devices/{id}", tag = "devices",
@@ -197,15 +259,17 @@ async fn device(
         .ok_or(Refusal::NotFound("no device has that name"))
 }
 
-/// Takes a device out: it is not called any more until it registers again.
+/// Takes a device out: it is not called any more until it registers again. One that was entered is
+/// removed: it is not woken any more from its next registration on.
 #[utoipa::path(
     delete, path = "/api/devices/{id}", tag = "devices",
-    params(("id" = String, Path, description = "the device's name here", pattern = "^[0-9a-f]{16}-[0-9a-f]{16}$")),
+    params(("id" = String, Path, description = "the device's name here, or that of one that was entered", pattern = "^[0-9a-f]{16}(-[0-9a-f]{16})?$")),
     responses(
         (status = 204, description = "it is gone"),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
         (status = 429, body = Problem, content_type = "application/problem+json")
     )
 )]
@@ -214,7 +278,11 @@ async fn remove_device(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Refusal> {
     let id = segment(id)?;
-    if gateway.remove_device(&id).await {
+    let is_gone = match number(&id).filter(|_| id.len() == 16) {
+        Some(name) => gateway.withdraw(name).await.map_err(unable)?,
+        None => gateway.remove_device(&id).await,
+    };
+    if is_gone {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Refusal::NotFound("no device has that name"))
@@ -414,6 +482,54 @@ fn plain(openmetrics: &str) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What the schema says of a device's texts.
+fn check(device: &NewDevice) -> Result<(), Refusal> {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| matches!(byte, b'!'..=b'~') && byte != b'@')
+    };
+    let is_agent = match device.agent.split_once('@') {
+        Some((user, domain)) => is_part(user) && is_part(domain),
+        None => is_part(&device.agent),
+    };
+    if !is_agent || device.agent.len() > 256 {
+        return Err(Refusal::Bad("`agent` is USER, or USER@DOMAIN".into()));
+    }
+    let texts = [
+        ("provider", Some(&device.provider), 1, 64),
+        ("param", device.param.as_ref(), 0, 256),
+        ("prid", Some(&device.prid), 1, 4096),
+        ("instance", device.instance.as_ref(), 1, 256),
+        ("user_agent", device.user_agent.as_ref(), 1, 256),
+    ];
+    for (name, text, least, most) in texts {
+        let Some(text) = text else { continue };
+        if !(least..=most).contains(&text.chars().count()) {
+            let wrong = format!("`{name}` has from {least} to {most} characters");
+            return Err(Refusal::Bad(wrong));
+        }
+    }
+    Ok(())
+}
+
+fn unable(why: Unable) -> Refusal {
+    match why {
+        Unable::Senseless(why) => Refusal::Conflict(why),
+        Unable::NotDurable => Refusal::Unavailable("the store cannot write"),
+    }
+}
+
+/// What is wrong with a body; its text is not repeated, for a token may be in it.
+fn bad_body(rejection: &JsonRejection) -> Refusal {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Refusal::NoJson,
+        _ => Refusal::Bad("the body is not the JSON that the API has for this".into()),
+    }
 }
 
 fn bad_query(rejection: QueryRejection) -> Refusal {

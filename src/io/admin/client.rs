@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, Uri, header};
@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -121,7 +122,7 @@ impl Client {
     /// # Errors
     /// Fails if there is no answer, or another one.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.read(&self.ask(Method::GET, path).await?)
+        self.read(&self.ask(Method::GET, path, Bytes::new()).await?)
     }
 
     /// Has something done.
@@ -129,7 +130,28 @@ impl Client {
     /// # Errors
     /// Fails if there is no answer, or another one.
     pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.read(&self.ask(Method::POST, path).await?)
+        self.read(&self.ask(Method::POST, path, Bytes::new()).await?)
+    }
+
+    /// Sends something.
+    ///
+    /// # Errors
+    /// Fails if there is no answer, or another one.
+    pub async fn send_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(what).unwrap_or_default();
+        self.read(&self.ask(Method::POST, path, body.into()).await?)
+    }
+
+    /// Has something removed.
+    ///
+    /// # Errors
+    /// Fails if there is no answer, or another one.
+    pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.ask(Method::DELETE, path, Bytes::new()).await.map(drop)
     }
 
     /// Follows the events.
@@ -137,7 +159,7 @@ impl Client {
     /// # Errors
     /// Fails if there is no answer.
     pub async fn follow(&self, path: &str) -> Result<Events, ClientError> {
-        let response = self.send(Method::GET, path).await?;
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
         Ok(Events {
             body: response.into_body(),
             address: self.address.clone(),
@@ -149,9 +171,9 @@ impl Client {
         serde_json::from_slice(body).map_err(|_| ClientError::Strange(self.address.clone()))
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let asking = async {
-            let response = self.send(method, path).await?;
+            let response = self.send(method, path, body).await?;
             let body = http_body_util::Limited::new(response.into_body(), LARGEST);
             let body = body.collect().await;
             let body = body.map_err(|_| ClientError::Strange(self.address.clone()))?;
@@ -161,7 +183,13 @@ impl Client {
         answer.unwrap_or_else(|_| Err(ClientError::Silent(self.address.clone())))
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let request = self.request(method, path, body)?;
         let connect = |error| ClientError::Connect {
             address: self.address.clone(),
             error,
@@ -170,13 +198,13 @@ impl Client {
             .await
             .map_err(connect)?;
         let response = match &self.tls {
-            None => self.exchange(stream, method, path).await?,
+            None => self.exchange(stream, request).await?,
             Some(tls) => {
                 let name = ServerName::try_from(self.host.clone());
                 let name = name.map_err(|_| ClientError::Address(self.address.clone()))?;
                 let tls = TlsConnector::from(Arc::clone(tls));
                 let stream = tls.connect(name, stream).await.map_err(connect)?;
-                self.exchange(stream, method, path).await?
+                self.exchange(stream, request).await?
             }
         };
         let status = response.status();
@@ -201,8 +229,7 @@ impl Client {
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        method: Method,
-        path: &str,
+        request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, ClientError> {
         let broken = |error| ClientError::Broken {
             address: self.address.clone(),
@@ -215,6 +242,15 @@ impl Client {
             // dropped: whoever reads the answer learns of it.
             connection.await.ok();
         });
+        sender.send_request(request).await.map_err(broken)
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -222,9 +258,11 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
-        let request = request.body(Empty::<Bytes>::new());
-        let request = request.map_err(|_| ClientError::Address(path.to_owned()))?;
-        sender.send_request(request).await.map_err(broken)
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body));
+        request.map_err(|_| ClientError::Address(path.to_owned()))
     }
 }
 

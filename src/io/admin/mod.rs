@@ -18,5 +18,5 @@ pub mod view;
 
 pub use api::openapi;
 pub use client::{Client, ClientError, Events};
-pub use operator::{Later, Operator};
+pub use operator::{Later, Operator, Unable};
 pub use server::{Admin, AdminError, Settings, Token};

@@ -6,12 +6,21 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 use super::view::{
-    CallBrief, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, Live, PushReport,
-    Readiness, Summary,
+    CallBrief, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, EnteredDevice, Live,
+    NewDevice, PushReport, Readiness, Summary,
 };
 
 /// An answer that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why the gateway does not do what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unable {
+    /// It makes no sense here: what is wrong, and what helps.
+    Senseless(String),
+    /// It cannot be made durable.
+    NotDurable,
+}
 
 /// The gateway as its operator sees it.
 pub trait Operator: Send + Sync + 'static {
@@ -32,6 +41,15 @@ pub trait Operator: Send + Sync + 'static {
 
     /// Takes a device out; whether it was there.
     fn remove_device<'a>(&'a self, id: &'a str) -> Later<'a, bool>;
+
+    /// Enters a device, or another token for it; whether it was not there before.
+    fn enter(&self, device: NewDevice) -> Later<'_, Result<(EnteredDevice, bool), Unable>>;
+
+    /// The devices that were entered for agents whose name contains this.
+    fn entered(&self, agent: Option<&str>) -> Vec<EnteredDevice>;
+
+    /// Removes a device that was entered; whether it was there.
+    fn withdraw(&self, name: u64) -> Later<'_, Result<bool, Unable>>;
 
     /// Pushes an agent's devices for a test; `None` if there is no such agent.
     fn push<'a>(&'a self, agent: &'a str) -> Later<'a, Option<PushReport>>;

@@ -24,6 +24,15 @@ pub(super) enum Refusal {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(&'static str),
+    /// The body is larger than any here.
+    #[error("the body is too large")]
+    TooLarge,
+    /// The body is something else.
+    #[error("the body is to be JSON: Content-Type: application/json")]
+    NoJson,
+    /// It is as the API has it, and this gateway cannot do it.
+    #[error("{0}")]
+    Conflict(String),
     /// The path does not take this method.
     #[error("this path does not take that method")]
     Method,
@@ -43,6 +52,9 @@ impl Refusal {
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,

@@ -227,6 +227,67 @@ pub struct PushView {
     pub token: String,
 }
 
+/// A device to be entered, as `[[device]]` of the configuration has it: for an app that does not say
+/// itself how it is woken.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// Whose it is: USER, or USER@DOMAIN.
+    #[schema(pattern = "^[!-?A-~]+(@[!-?A-~]+)?$", max_length = 256)]
+    pub agent: String,
+    /// The push service, as an app would write it in `pn-provider`: apns, apns.dev, fcm, webpush, or
+    /// the name of a webhook.
+    #[schema(min_length = 1, max_length = 64)]
+    pub provider: String,
+    /// As an app would write it in `pn-param`.
+    #[serde(default)]
+    #[schema(max_length = 256)]
+    pub param: Option<String>,
+    /// The app's token, or its Web Push endpoint; never told again.
+    #[schema(min_length = 1, max_length = 4096)]
+    pub prid: String,
+    /// Only the device with this `+sip.instance`.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 256)]
+    pub instance: Option<String>,
+    /// Only a device whose User-Agent has this in it.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 256)]
+    pub user_agent: Option<String>,
+}
+
+impl std::fmt::Debug for NewDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewDevice")
+            .field("agent", &self.agent)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A device that was entered.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EnteredDevice {
+    /// Its name here: 16 hexadecimal digits.
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    pub id: String,
+    /// Whose it is.
+    pub agent: String,
+    /// Only the device with this `+sip.instance`.
+    pub instance: Option<String>,
+    /// Only a device whose User-Agent has this in it.
+    pub user_agent: Option<String>,
+    /// How it is woken.
+    pub push: PushView,
+}
+
+/// The devices that were entered.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EnteredPage {
+    /// All of them, or those of the agents asked for.
+    pub devices: Vec<EnteredDevice>,
+}
+
 /// A push and its verdict.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LastPush {

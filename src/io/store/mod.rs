@@ -4,9 +4,11 @@
 //! to a bounded queue; the thread gathers what arrives within a window, writes it as one atomic
 //! group, syncs once and reports each ticket. `true` is said after the sync and never before it.
 //!
-//! On disk: `lock`, `key` (32 bytes, mode 0600), `db/` (the database, mode 0700).
+//! On disk: `lock`, `key` (32 bytes, mode 0600), `db/` (the database, mode 0700), `entered` (what
+//! operators have entered, mode 0600).
 
 mod database;
+mod entered;
 mod error;
 mod files;
 mod journal;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use crate::io::store::database::Loaded;
+pub use crate::io::store::entered::EnteredFile;
 pub use crate::io::store::error::StoreError;
 use crate::io::store::files::Files;
 use crate::io::store::writer::{Job, Writer};
@@ -150,6 +153,14 @@ impl OpenedStore {
     #[must_use]
     pub fn gateway_key(&self) -> [u8; 32] {
         self.files.gateway_key()
+    }
+
+    /// The file of the devices that operators have entered.
+    ///
+    /// # Errors
+    /// If the store's key cannot be read.
+    pub fn entered(&self) -> Result<EnteredFile, StoreError> {
+        EnteredFile::of(&self.config.path)
     }
 
     /// Hands out every binding that is live at `now_unix` (seconds since the Unix epoch) and

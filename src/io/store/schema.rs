@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::proto::push::params::PushParams;
 use crate::proto::push::{Pns, Prid};
 use crate::proto::registration::binding::StoredBinding;
+use crate::proto::settings::ConfiguredDevice;
 use crate::proto::{
     AorId, BindingId, BindingKey, ConnectionId, Flow, FlowId, HeldId, ListenerId, StoredCall,
     Transport,
@@ -142,6 +143,37 @@ pub(super) fn decode_call(id: HeldId, raw: &[u8]) -> Result<StoredCall, DecodeEr
         flow: reader.flow()?,
         request: Bytes::copy_from_slice(reader.bytes()?),
     })
+}
+
+/// Writes the devices that operators have entered.
+pub(super) fn encode_entered(devices: &[ConfiguredDevice], into: &mut Vec<u8>) {
+    let mut writer = Writer(std::mem::take(into));
+    writer.number(devices.len() as u64);
+    for device in devices {
+        writer.text(&device.user);
+        writer.option(device.domain.as_deref(), Writer::text);
+        writer.option(device.instance.as_deref(), Writer::text);
+        writer.option(device.user_agent.as_deref(), Writer::text);
+        writer.push(&device.params);
+    }
+    *into = writer.0;
+}
+
+/// Reads the devices that operators have entered.
+pub(super) fn decode_entered(raw: &[u8]) -> Result<Vec<ConfiguredDevice>, DecodeError> {
+    let mut reader = Reader(raw);
+    let count = reader.number()?;
+    (0..count)
+        .map(|_| {
+            Ok(ConfiguredDevice {
+                user: reader.text()?,
+                domain: reader.option(Reader::text)?,
+                instance: reader.option(Reader::text)?,
+                user_agent: reader.option(Reader::text)?,
+                params: reader.push()?,
+            })
+        })
+        .collect()
 }
 
 /// Appends fields.
