@@ -50,6 +50,10 @@ enum Command {
     Trace(operator::TraceArgs),
     /// Show a running gateway at a glance, again every second.
     Top(operator::TopArgs),
+    /// Have a running gateway read its configuration again, as SIGHUP does; its log says what came of it.
+    Reload(operator::TellArgs),
+    /// Have a running gateway refuse new calls from now on; those under way go on.
+    Drain(operator::TellArgs),
     /// Print a script that completes the command line in a shell.
     Completions(pages::CompletionsArgs),
     /// Write the manual pages.
@@ -116,6 +120,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Push(arguments) => operator::push(&arguments),
         Command::Trace(arguments) => operator::trace(&arguments),
         Command::Top(arguments) => operator::top(&arguments),
+        Command::Reload(arguments) => operator::tell(&arguments, "/api/reload"),
+        Command::Drain(arguments) => operator::tell(&arguments, "/api/drain"),
         Command::Completions(arguments) => pages::completions(&arguments),
         Command::Man(arguments) => pages::man(&arguments),
     };

@@ -185,6 +185,13 @@ pub enum Event {
         /// Whether it said that somebody else has answered.
         is_elsewhere: bool,
     },
+    /// One side of a call hung up: the call may be any, also one that we know nothing of.
+    CallEnded {
+        /// Its Call-ID.
+        call_id: Box<str>,
+        /// Whether the phone did.
+        is_phone: bool,
+    },
     /// An upstream's call went to nobody.
     CallRefused {
         /// Its Call-ID.

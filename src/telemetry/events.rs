@@ -105,6 +105,9 @@ impl Metrics {
                 self.call_answers.of([status_class(*status)]).inc();
                 tracing::info!(%call_id, status, after_ms = ms(*after), "call answered");
             }
+            Event::CallEnded { call_id, is_phone } => {
+                tracing::debug!(%call_id, is_phone, "call ended");
+            }
             // For the timeline alone.
             Event::CallStep { .. } | Event::CallCancelled { .. } => {}
             Event::CallRefused {

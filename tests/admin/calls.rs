@@ -23,7 +23,7 @@ async fn a_call_to_a_sleeping_phone_is_told_step_by_step() {
         call.answer().await.expect("it answers");
         (phone, call)
     };
-    let (outgoing, _phone) = tokio::join!(calling, being_called);
+    let (outgoing, (_phone, mut taken)) = tokio::join!(calling, being_called);
 
     let page = rig
         .until("/api/calls?agent=1001", |page| {
@@ -80,6 +80,21 @@ async fn a_call_to_a_sleeping_phone_is_told_step_by_step() {
     let summary = rig.get("/api/summary").await.json();
     assert_eq!(summary["calls"], 1);
     assert_eq!(summary["pushes"][0]["verdict"], "accepted");
+
+    assert_eq!(taken.hangup().await.expect("an answer"), 200);
+    let page = rig
+        .until("/api/calls?agent=1001", |page| {
+            page["calls"][0]["lasted_ms"].is_u64()
+        })
+        .await;
+    let summary = page["calls"][0]["summary"].as_str().expect("a sentence");
+    assert!(
+        summary.contains("; ended after ") && summary.ends_with("by the phone"),
+        "{summary}"
+    );
+    let story = rig.get(&format!("/api/calls/{id}")).await.json();
+    let steps = story["steps"].as_array().expect("steps");
+    assert_eq!(steps.last().expect("a step")["kind"], "hung-up");
 }
 
 #[tokio::test]
@@ -111,7 +126,7 @@ async fn calls_that_rang_nowhere_say_why() {
     let (status, outcome, summary) = why("1002").await;
     assert_eq!((status, outcome), (Some(480), "unreachable".into()));
     assert!(
-        summary.contains("did not register within 2.0 s"),
+        summary.contains("did not register within 2."),
         "{summary}"
     );
 }

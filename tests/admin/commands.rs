@@ -60,7 +60,7 @@ async fn a_call_that_rang_nowhere_is_explained_in_the_terminal() {
     let list = run(rouse(&rig, &["calls", "--outcome", "unreachable"])).await;
     assert_eq!(list.code, Some(0), "{}", list.err);
     assert!(
-        list.out.contains("did not register within 2.0 s"),
+        list.out.contains("did not register within 2."),
         "{}",
         list.out
     );

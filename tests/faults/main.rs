@@ -19,6 +19,7 @@ mod disk;
 mod drain;
 mod kill;
 mod limits;
+mod operators;
 mod push;
 mod reload;
 mod rig;

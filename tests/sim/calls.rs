@@ -114,6 +114,17 @@ pub fn a_call_to_an_awake_phone_goes_both_ways_through_the_dialog() {
     let done = world.expect("SIP/2.0 200");
     assert_eq!(done.to, Destination::Flow(tcp(1).id));
     world.assert_quiet();
+    let ends: Vec<(&str, bool)> = world
+        .events
+        .iter()
+        .filter_map(|event| {
+            let Event::CallEnded { call_id, is_phone } = event else {
+                return None;
+            };
+            Some((&**call_id, *is_phone))
+        })
+        .collect();
+    assert_eq!(ends, [("c1", true)]);
 }
 
 #[test]

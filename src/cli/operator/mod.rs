@@ -1,4 +1,5 @@
-//! The commands that ask a running gateway: `calls`, `devices`, `push`, `trace`, `top`.
+//! The commands that ask a running gateway: `calls`, `devices`, `push`, `trace`, `top`, `reload`,
+//! `drain`.
 //!
 //! Where it is and which token it wants stands in its configuration; that file is read here only
 //! for that, so that a mistake elsewhere in it, or a key that this user may not read, is in
@@ -115,6 +116,13 @@ pub(super) struct TopArgs {
     whom: Whom,
 }
 
+/// Tells a gateway to do something.
+#[derive(Debug, clap::Args)]
+pub(super) struct TellArgs {
+    #[command(flatten)]
+    whom: Whom,
+}
+
 /// Runs `rouse calls`.
 pub(super) fn calls(args: &CallsArgs) -> Exit {
     run(&args.whom, async |client| match &args.id {
@@ -190,6 +198,11 @@ pub(super) fn trace(args: &TraceArgs) -> Exit {
         }
         anyhow::bail!("the gateway has ended the stream: it stops, or we were too slow")
     })
+}
+
+/// Runs `rouse reload` and `rouse drain`.
+pub(super) fn tell(args: &TellArgs, path: &str) -> Exit {
+    run(&args.whom, async |client| Ok(client.command(path).await?))
 }
 
 /// Runs `rouse top`.

@@ -273,6 +273,7 @@ mod tests {
             outcome: Outcome::Answered,
             status: Some(200),
             after_ms: Some(3000),
+            lasted_ms: None,
             wake_ms: Some(2000),
             devices: 1,
             asleep: 1,

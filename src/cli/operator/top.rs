@@ -239,6 +239,7 @@ mod tests {
                 outcome: Outcome::Unreachable,
                 status: Some(480),
                 after_ms: None,
+                lasted_ms: None,
                 wake_ms: None,
                 devices: 1,
                 asleep: 1,

@@ -146,6 +146,14 @@ impl Client {
         self.read(&self.ask(Method::POST, path, body.into()).await?)
     }
 
+    /// Has something done that has no answer but that it is taken.
+    ///
+    /// # Errors
+    /// Fails if there is no answer, or another one.
+    pub async fn command(&self, path: &str) -> Result<(), ClientError> {
+        self.ask(Method::POST, path, Bytes::new()).await.map(drop)
+    }
+
     /// Has something removed.
     ///
     /// # Errors

@@ -77,6 +77,10 @@ pub struct CallBrief {
     pub status: Option<u16>,
     /// How long after its arrival it got its final answer, milliseconds.
     pub after_ms: Option<u64>,
+    /// How long it lasted from its answer until one side hung up, milliseconds; none: it goes on, or
+    /// its end was not seen.
+    #[serde(default)]
+    pub lasted_ms: Option<u64>,
     /// How long it took to wake the first device that was woken for it, milliseconds.
     pub wake_ms: Option<u64>,
     /// To how many devices it went.

@@ -66,6 +66,13 @@ impl Proxy {
                 }
             }
         };
+        if is_in_dialog && request.method() == Some(Method::Bye) {
+            let call_id = request.call_id().unwrap_or_default();
+            fx.event(Event::CallEnded {
+                call_id: String::from_utf8_lossy(call_id).into(),
+                is_phone: !matches!(source, Source::Upstream(_)),
+            });
+        }
         let hold = self.hold_of(request, is_in_dialog, branches.first());
         let (started, wake_by) = self.began(fx.now);
         let context = Box::new(ResponseContext {

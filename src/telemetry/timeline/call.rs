@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::step::{Kept, What, answer, named, refusal, seconds};
+use super::step::{Kept, What, answer, hung_up_by, lasting, named, refusal, seconds};
 use crate::io::admin::view::{CallBrief, CallStory, Outcome};
 use crate::proto::BindingKey;
 use crate::proto::event::CallNumber;
@@ -34,7 +34,12 @@ pub(super) struct Call {
     pub(super) omitted: u32,
     /// Its final answer, and when.
     pub(super) end: Option<(u16, u32)>,
+    /// When one side hung up.
+    pub(super) over: Option<u32>,
 }
+
+/// What the place of a call that goes on takes beside it.
+const PLACE: usize = 24;
 
 impl Call {
     pub(super) fn new(now: Instant) -> Self {
@@ -52,6 +57,7 @@ impl Call {
             steps: Vec::new(),
             omitted: 0,
             end: None,
+            over: None,
         }
     }
 
@@ -64,6 +70,19 @@ impl Call {
         self.steps.clear();
         self.omitted = 0;
         self.end = None;
+        self.over = None;
+    }
+
+    /// Whether it was answered, and nobody has hung up yet as far as we know.
+    pub(super) fn is_talking(&self) -> bool {
+        self.over.is_none() && self.end.is_some_and(|(status, _)| status < 300)
+    }
+
+    /// The device that took it.
+    pub(super) fn taker(&self) -> Option<BindingKey> {
+        let took = |step: &&Kept| matches!(step.what, What::Answered(200..=299));
+        let device = self.steps.iter().rev().find(took)?.device?;
+        self.devices.get(usize::from(device)).copied()
     }
 
     pub(super) fn name(&mut self, call_id: &str, agent: &str, caller: &[u8]) {
@@ -106,6 +125,7 @@ impl Call {
     /// About how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>()
+            + PLACE
             + self.call_id.capacity()
             + self.agent.capacity()
             + self.caller.capacity()
@@ -172,6 +192,7 @@ impl Call {
             outcome: self.outcome(),
             status: self.end.map(|(status, _)| status),
             after_ms: self.end.map(|(_, after)| u64::from(after)),
+            lasted_ms: self.talked().map(ms),
             wake_ms: self.wake().map(|(_, after)| ms(after)),
             devices: self.count,
             asleep: self.asleep,
@@ -237,17 +258,29 @@ impl Call {
     }
 
     fn answered(&self) -> String {
-        let took = |step: &&Kept| matches!(step.what, What::Answered(200..=299));
-        let by = self.steps.iter().rev().find(took).map(|step| step.device);
-        let by = self.device(by.flatten());
-        match self.wake() {
-            Some((_, after)) => format!(
-                "{by} answered after {}; it was woken in {}",
-                self.lasted(),
-                seconds(after)
-            ),
-            None => format!("{by} answered after {}", self.lasted()),
+        let by = self.taker().map_or_else(|| "a device".to_owned(), named);
+        let mut told = format!("{by} answered after {}", self.lasted());
+        if let Some((_, after)) = self.wake() {
+            told.push_str(&format!("; it was woken in {}", seconds(after)));
         }
+        let end = self.steps.iter().rev().find_map(|step| {
+            let What::HungUp(is_phone) = step.what else {
+                return None;
+            };
+            Some(is_phone)
+        });
+        if let (Some(talked), Some(is_phone)) = (self.talked(), end) {
+            let by = hung_up_by(is_phone);
+            told.push_str(&format!("; ended after {} by {by}", lasting(talked)));
+        }
+        told
+    }
+
+    /// How long it lasted, from its answer to its end.
+    fn talked(&self) -> Option<Duration> {
+        let (_, answered) = self.end?;
+        let over = self.over?.saturating_sub(answered);
+        Some(Duration::from_millis(u64::from(over)))
     }
 
     fn declined(&self) -> String {
@@ -327,7 +360,7 @@ fn ms(time: Duration) -> u64 {
 }
 
 /// The text, cut where a character ends.
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     let mut end = text.len().min(LONGEST_NAME);
     while !text.is_char_boundary(end) {
         end -= 1;

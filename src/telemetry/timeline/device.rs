@@ -105,6 +105,7 @@ impl Happened {
             | Event::CallAnswered { .. }
             | Event::CallStep { .. }
             | Event::CallCancelled { .. }
+            | Event::CallEnded { .. }
             | Event::CallRefused { .. }
             | Event::Kept { .. }
             | Event::KeptEnded(_)

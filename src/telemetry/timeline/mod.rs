@@ -7,6 +7,7 @@
 //! by its number is in the ring; tokens are never kept.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use ahash::RandomState;
@@ -24,6 +25,9 @@ use call::Call;
 use device::{Happened, Note};
 use step::What;
 pub use step::{device_id, device_key};
+
+/// Of this process alone: nobody outside can make Call-IDs that meet.
+static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,9 @@ pub struct Recorder {
     gone: u64,
     bytes: usize,
     by_number: HashMap<CallNumber, u64, RandomState>,
+    /// The calls that were answered and whose end has not been seen, by the hash of their Call-ID:
+    /// their places.
+    talking: HashMap<u64, u64, RandomState>,
     /// The calls that a push without a verdict is for.
     pushed: HashMap<BindingKey, SmallVec<[u64; 1]>, RandomState>,
     notes: VecDeque<Note>,
@@ -69,6 +76,7 @@ impl Recorder {
             gone: 0,
             bytes: 0,
             by_number: HashMap::default(),
+            talking: HashMap::default(),
             pushed: HashMap::default(),
             notes: VecDeque::with_capacity(keep.notes.min(1024)),
             last_id: 0,
@@ -230,6 +238,7 @@ impl Recorder {
             Event::CallCancelled { call, is_elsewhere } => {
                 self.step(now, *call, None, What::Cancelled(*is_elsewhere));
             }
+            Event::CallEnded { call_id, is_phone } => self.hung_up(now, call_id, *is_phone),
             Event::CallAnswered { call, status, .. } => self.answered(now, *call, *status),
             Event::Registered { .. }
             | Event::Shortened { .. }
@@ -308,6 +317,9 @@ impl Recorder {
             if self.by_number.get(&old.number) == Some(&self.gone) {
                 self.by_number.remove(&old.number);
             }
+            if old.is_talking() {
+                self.stop_talking(&old.call_id, self.gone);
+            }
             self.gone += 1;
             self.bytes = self.bytes.saturating_sub(old.bytes());
             spare = (!is_for_bytes).then_some(old);
@@ -337,8 +349,35 @@ impl Recorder {
         };
         if let Some(entry) = self.at_mut(at) {
             entry.end = Some((status, entry.ms_at(now)));
+            if entry.is_talking() {
+                let name = hash_of(&entry.call_id);
+                self.talking.insert(name, at);
+            }
         }
         self.ended = self.step(now, call, None, What::Ended(status));
+    }
+
+    /// One side of a call hung up; most of these calls are not ours to tell.
+    fn hung_up(&mut self, now: Instant, call_id: &str, is_phone: bool) {
+        let call_id = call::cut(call_id);
+        let Some(at) = self.talking.get(&hash_of(call_id)).copied() else {
+            return;
+        };
+        let Some(call) = self.at_mut(at).filter(|call| call.call_id == call_id) else {
+            return;
+        };
+        call.over = Some(call.ms_at(now));
+        let key = call.taker();
+        self.talking.remove(&hash_of(call_id));
+        self.step_at(now, at, key, What::HungUp(is_phone));
+    }
+
+    /// A call that goes out of the ring is not waited for; another may have taken its name.
+    fn stop_talking(&mut self, call_id: &str, at: u64) {
+        let name = hash_of(call_id);
+        if self.talking.get(&name) == Some(&at) {
+            self.talking.remove(&name);
+        }
     }
 
     /// A push service has said something about a push that calls wait for.
@@ -439,6 +478,11 @@ impl Recorder {
         };
         self.last_id
     }
+}
+
+/// What a call that goes on is found by.
+fn hash_of(call_id: &str) -> u64 {
+    KEYS.hash_one(call_id)
 }
 
 fn count(of: usize) -> u32 {

@@ -65,6 +65,8 @@ pub(super) enum What {
     Refused(Reject),
     /// The final answer went up.
     Ended(u16),
+    /// The phone hung up, or the other side did.
+    HungUp(bool),
 }
 
 impl What {
@@ -89,19 +91,24 @@ impl What {
             Self::Cancelled(_) => "cancelled",
             Self::Refused(_) => "refused",
             Self::Ended(_) => "answered",
+            Self::HungUp(_) => "hung-up",
         }
     }
 
     /// From whom to whom.
     const fn parties(&self) -> (Party, Party) {
         match self {
-            Self::Received | Self::Cancelled(_) => (Party::Asterisk, Party::Rouse),
+            Self::Received | Self::Cancelled(_) | Self::HungUp(false) => {
+                (Party::Asterisk, Party::Rouse)
+            }
             Self::Asked | Self::Forwarded => (Party::Rouse, Party::Device),
             Self::Pushed(_) => (Party::Rouse, Party::Push),
             Self::Accepted { .. } | Self::PushFailed { .. } => (Party::Push, Party::Rouse),
-            Self::Woken { .. } | Self::Ringing(_) | Self::Answered(_) | Self::CameLate => {
-                (Party::Device, Party::Rouse)
-            }
+            Self::Woken { .. }
+            | Self::Ringing(_)
+            | Self::Answered(_)
+            | Self::CameLate
+            | Self::HungUp(true) => (Party::Device, Party::Rouse),
             Self::Waits(_)
             | Self::Joined
             | Self::Limited(_)
@@ -129,6 +136,7 @@ impl What {
             Self::Failed(reject) => reject.label().to_owned(),
             Self::CameLate => "REGISTER, too late".to_owned(),
             Self::Cancelled(_) => "CANCEL".to_owned(),
+            Self::HungUp(_) => "BYE".to_owned(),
             Self::Refused(reject) => answer(reject.status().0),
         }
     }
@@ -186,6 +194,8 @@ impl What {
             Self::Cancelled(false) => "the caller hung up".to_owned(),
             Self::Refused(reject) => format!("refused: {}", refusal(*reject)),
             Self::Ended(status) => format!("Asterisk was answered {}", answer(*status)),
+            Self::HungUp(true) => format!("{device} hung up"),
+            Self::HungUp(false) => "the other side hung up".to_owned(),
         }
     }
 }
@@ -242,6 +252,26 @@ pub(super) fn seconds(time: Duration) -> String {
         format!("{ms} ms")
     } else {
         format!("{:.1} s", time.as_secs_f64())
+    }
+}
+
+/// How long a call lasted, as people read it.
+pub(super) fn lasting(time: Duration) -> String {
+    let all = time.as_secs();
+    match (all / 3600, all / 60 % 60, all % 60) {
+        (0, 0, _) if all < 10 => seconds(time),
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+/// Who hung up.
+pub(super) const fn hung_up_by(is_phone: bool) -> &'static str {
+    if is_phone {
+        "the phone"
+    } else {
+        "the other side"
     }
 }
 

@@ -195,6 +195,64 @@ fn a_woken_call_is_told_from_its_invite_to_its_answer() {
     assert_eq!(steps[1].device, Some(device_id(key(1))));
 }
 
+fn ended(call_id: &str, is_phone: bool) -> Event {
+    let call_id = call_id.into();
+    Event::CallEnded { call_id, is_phone }
+}
+
+#[test]
+fn the_end_of_a_call_is_told_once_and_by_whom() {
+    let mut desk = Desk::new(KEEP);
+    desk.tell(0, received(1));
+    // Before its answer, and of another call: nothing that is told.
+    desk.tell(0, ended("call-1", true));
+    desk.step(1000, 1, Step::Answered(200));
+    desk.tell(0, answered(1, 200));
+    desk.tell(10, ended("call-2", true));
+    assert_eq!(desk.last().call.lasted_ms, None);
+    desk.tell(33_990, ended("call-1", true));
+    desk.tell(5, ended("call-1", false));
+    let story = desk.last();
+    assert_eq!(story.call.lasted_ms, Some(34_000));
+    assert_eq!(story.call.outcome, Outcome::Answered);
+    assert_eq!(
+        story.call.summary,
+        "device 00000001 answered after 1.0 s; ended after 34 s by the phone"
+    );
+    let step = story.steps.last().unwrap();
+    assert_eq!((&*step.kind, &*step.label), ("hung-up", "BYE"));
+    assert_eq!((step.from, step.to), (Party::Device, Party::Rouse));
+    assert_eq!(step.device, Some(device_id(key(1))));
+    let ends = story.steps.iter().filter(|step| step.kind == "hung-up");
+    assert_eq!(ends.count(), 1);
+    assert!(desk.recorder.talking.is_empty());
+}
+
+#[test]
+fn a_call_that_was_refused_or_has_gone_out_of_the_ring_is_not_waited_for() {
+    let mut desk = Desk::new(KEEP);
+    for number in 0..20 {
+        desk.tell(0, received(number));
+        desk.step(10, number, Step::Answered(200));
+        desk.tell(0, answered(number, if number % 2 == 0 { 200 } else { 486 }));
+        assert!(desk.recorder.talking.len() <= KEEP.calls);
+    }
+    assert_eq!(desk.recorder.talking.len(), KEEP.calls / 2);
+    // The last one of that name is meant, though the first is still in the ring.
+    desk.tell(0, received(18));
+    desk.step(10, 18, Step::Answered(200));
+    desk.tell(0, answered(18, 200));
+    desk.tell(90_000, ended("call-18", false));
+    let call = desk.last().call;
+    assert_eq!(call.lasted_ms, Some(90_000));
+    let end = "ended after 1 min 30 s by the other side";
+    assert!(call.summary.ends_with(end), "{}", call.summary);
+    for number in 20..30 {
+        desk.tell(0, received(number));
+    }
+    assert!(desk.recorder.talking.is_empty());
+}
+
 #[test]
 fn a_call_that_reached_nobody_says_why() {
     let mut desk = Desk::new(KEEP);

@@ -1,7 +1,6 @@
 //! What the tests stand on: processes and addresses as in tests/live, Rouse, stand-ins around it.
 
 #[path = "../../live/rig/certificates.rs"]
-#[expect(dead_code, reason = "tests/live uses the rest")]
 pub(crate) mod certificates;
 #[path = "../../live/rig/home.rs"]
 pub(crate) mod home;
