@@ -1,5 +1,6 @@
 //! Calls as the API tells them.
 
+use rouse::standin::call::IncomingCall;
 use rouse::standin::push::Act;
 
 use crate::rig::Rig;
@@ -81,6 +82,12 @@ async fn a_call_to_a_sleeping_phone_is_told_step_by_step() {
     assert_eq!(summary["calls"], 1);
     assert_eq!(summary["pushes"][0]["verdict"], "accepted");
 
+    let told = how_it_ended(&rig, &mut taken, id).await;
+    assert_eq!(told, "hung-up");
+}
+
+/// Hangs up at the phone, and returns the last step then.
+async fn how_it_ended(rig: &Rig, taken: &mut IncomingCall, id: &str) -> String {
     assert_eq!(taken.hangup().await.expect("an answer"), 200);
     let page = rig
         .until("/api/calls?agent=1001", |page| {
@@ -94,7 +101,8 @@ async fn a_call_to_a_sleeping_phone_is_told_step_by_step() {
     );
     let story = rig.get(&format!("/api/calls/{id}")).await.json();
     let steps = story["steps"].as_array().expect("steps");
-    assert_eq!(steps.last().expect("a step")["kind"], "hung-up");
+    let last = steps.last().expect("a step")["kind"].as_str();
+    last.expect("a kind").to_owned()
 }
 
 #[tokio::test]
@@ -125,10 +133,7 @@ async fn calls_that_rang_nowhere_say_why() {
     assert!(summary.contains("no longer registered"), "{summary}");
     let (status, outcome, summary) = why("1002").await;
     assert_eq!((status, outcome), (Some(480), "unreachable".into()));
-    assert!(
-        summary.contains("did not register within 2."),
-        "{summary}"
-    );
+    assert!(summary.contains("did not register within 2."), "{summary}");
 }
 
 #[tokio::test]
