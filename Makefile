@@ -48,7 +48,7 @@ certs/server.pem:
 .PHONY: test
 test: ## Install what the tests need, and run all of them
 	$(call say,what the tests need: Rust, SIPp, fail2ban and Chromium. Asterisk is fetched by the live tests themselves)
-	@.ci/need rust sipp=sip-tester fail2ban-regex=fail2ban chromium=chromium chromedriver=chromium-driver
+	@.ci/need rust sipp=sip-tester fail2ban-regex=fail2ban chromium=chromium chromedriver=chromium-driver tshark=tshark sngrep=sngrep
 	$(call say,format)
 	@cargo fmt --check
 	$(call say,lints: a warning is an error)

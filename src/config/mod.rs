@@ -65,6 +65,8 @@ pub struct Config {
     pub admin: Option<AdminConfig>,
     /// `[calls]`.
     pub calls: CallsConfig,
+    /// `[hep]`, if it is there.
+    pub hep: Option<HepConfig>,
     /// `[log]`.
     pub log: LogConfig,
     /// How long calls under way may take to end when the process is to end.
@@ -117,6 +119,19 @@ pub struct CallsConfig {
     pub notes: usize,
     /// Where each call that is over is written to, one JSON object a line.
     pub file: Option<PathBuf>,
+}
+
+/// `[hep]`: who gets a copy of every message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HepConfig {
+    /// HOST:PORT.
+    pub collector: String,
+    /// What it knows us by.
+    pub node: u32,
+    /// What it wants to be shown.
+    pub password: Option<Secret<String>>,
+    /// Whether it gets credentials and push tokens too.
+    pub secrets: bool,
 }
 
 /// `[log]`.
@@ -235,6 +250,7 @@ fn root(root: Section<'_>, host: Host) -> Config {
         push,
         admin: operator::admin(root.section("admin")),
         calls: operator::calls(root.section("calls")),
+        hep: operator::hep(root.section("hep")),
         log: tuning::log(root.section("log")),
         warnings: Vec::new(),
     };

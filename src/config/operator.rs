@@ -1,11 +1,12 @@
-//! `[admin]`, `[calls]`: what an operator may ask, and how much is remembered for that.
+//! `[admin]`, `[calls]`, `[hep]`: what an operator may ask, how much is remembered for that, and who
+//! gets a copy of every message.
 
 use std::net::SocketAddr;
 
 use super::mistake::Wrong;
 use super::read::Section;
 use super::tuning::secret;
-use super::{AdminConfig, CallsConfig, Secret, value};
+use super::{AdminConfig, CallsConfig, HepConfig, Secret, value};
 
 /// Reads `[admin]`.
 pub(super) fn admin(section: Section<'_>) -> Option<AdminConfig> {
@@ -61,6 +62,33 @@ fn allowed(text: &str, has_token: bool) -> Result<SocketAddr, Wrong> {
         format!("[admin] {address} can be reached from other machines, and there is no token");
     let cure = "add token_file = \"certs/admin.token\", or take 127.0.0.1";
     Err(Wrong::new(what, cure))
+}
+
+/// Reads `[hep]`.
+pub(super) fn hep(section: Section<'_>) -> Option<HepConfig> {
+    let is_present = section.is_present();
+    let cure = "add collector = \"homer.example.com:9060\"";
+    let collector = is_present.then(|| section.required("collector", cure));
+    let collector = collector.flatten().and_then(|text| {
+        section.parsed(&text, |text| {
+            let port = text
+                .rsplit_once(':')
+                .map(|(host, port)| (host, port.parse::<u16>()));
+            match port {
+                Some((host, Ok(1..))) if !host.is_empty() => Ok(text.to_owned()),
+                Some(_) | None => Err(Wrong::new(format!("\"{text}\" is no HOST:PORT"), cure)),
+            }
+        })
+    });
+    let hep = HepConfig {
+        collector: collector.clone().unwrap_or_default(),
+        node: section.integer("node", 2001, 0..=u32::MAX),
+        password: secret(&section, "password_file", "password")
+            .map(|(_, password)| Secret::new(password.trim().to_owned())),
+        secrets: section.flag("secrets", false),
+    };
+    section.finish();
+    collector.map(|_| hep)
 }
 
 /// Reads `[calls]`.

@@ -39,6 +39,7 @@ pub fn reload(running: &Config, new: Config, next_node: u16) -> (Config, Vec<&'s
     keep(old.timing == wanted.timing, "[sip]");
     keep(running.admin == new.admin, "[admin]");
     keep(running.calls == new.calls, "[calls]");
+    keep(running.hep == new.hep, "[hep]");
     keep(running.log.format == new.log.format, "[log] format");
     let frames = |config: &Config| {
         let limits = &config.settings.limits;

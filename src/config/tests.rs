@@ -73,6 +73,7 @@ fn the_shipped_file_has_every_key() {
     // Secrets come from the environment alone.
     for key in [
         "admin.token",
+        "hep.password",
         "push.apns.certificate_password",
         "push.apns.key",
         "push.fcm.service_account",

@@ -28,6 +28,16 @@ impl Clock {
             })
     }
 
+    /// Reads the wall clock, in microseconds since the Unix epoch; 0 for a clock set before it.
+    #[must_use]
+    pub fn unix_us() -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| {
+                u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+            })
+    }
+
     /// Reads both clocks at one moment.
     #[must_use]
     pub fn anchor() -> ClockAnchor {

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod export;
 pub mod pns;
 pub mod resolver;
 pub mod store;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{broadcast, oneshot};
+use bytes::Bytes;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::{self, Entry};
 use crate::io::admin::view::{
     CallBrief, CallQuery, CallStory, Check, DevicePage, DeviceQuery, DeviceState, DeviceStory,
     DeviceView, EnteredDevice, Live, NewDevice, PushReport, PushResult, PushView, Readiness,
-    Summary,
+    Summary, Watched,
 };
 use crate::io::admin::{Later, Operator, Unable};
 use crate::io::clock::Clock;
@@ -367,6 +368,25 @@ impl Operator for Console {
     fn follow(&self) -> Option<broadcast::Receiver<Arc<Live>>> {
         let live = &self.world.live;
         (live.receiver_count() < FOLLOWERS).then(|| live.subscribe())
+    }
+
+    fn capture(&self, agent: &str) -> Option<mpsc::Receiver<Bytes>> {
+        self.world.lookout.capture(agent)
+    }
+
+    fn watch(&self, agent: &str, minutes: u16) -> Option<Watched> {
+        let until_ms = Clock::unix_ms().saturating_add(u64::from(minutes) * 60_000);
+        let is_watched = self.world.lookout.watch(agent, until_ms);
+        let agent = agent.to_owned();
+        is_watched.then_some(Watched { agent, until_ms })
+    }
+
+    fn unwatch(&self, agent: &str) -> bool {
+        self.world.lookout.unwatch(agent)
+    }
+
+    fn watched(&self) -> Vec<Watched> {
+        self.world.lookout.watched()
     }
 
     fn lost_follower(&self) {

@@ -39,6 +39,7 @@ pub use crate::server::control::Control;
 use crate::server::entered::Entered;
 use crate::server::health::Health;
 pub use crate::server::heritage::Heritage;
+use crate::server::lookout::Lookout;
 use crate::server::shard::{Queues, Shard};
 use crate::server::traffic::Traffic;
 use crate::server::world::World;
@@ -52,6 +53,7 @@ mod entered;
 mod health;
 mod heritage;
 mod journal;
+mod lookout;
 mod shard;
 mod summary;
 mod traffic;
@@ -312,7 +314,14 @@ impl Parts {
         let inlet = Arc::new(inlet.succeeding(self.predecessor, &addresses));
         let nodes = self.config.settings.upstreams.iter();
         let nodes = nodes.flat_map(|group| group.nodes.clone()).collect();
+        let lookout = Lookout::start(
+            self.config.hep.as_ref(),
+            &self.config.settings.listeners,
+            &self.metrics,
+            inlet.tap(),
+        );
         let world = Arc::new(World {
+            lookout,
             network: self.listening.start(Arc::clone(&inlet)),
             inlet,
             store,

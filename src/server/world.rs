@@ -18,6 +18,7 @@ use crate::proto::settings::Node;
 use crate::proto::shard::bit;
 use crate::proto::{Claim, Event, Hop, Input};
 use crate::server::health::Health;
+use crate::server::lookout::Lookout;
 use crate::server::shard::Ask;
 use crate::server::traffic::Traffic;
 use crate::telemetry::metrics::Metrics;
@@ -28,6 +29,7 @@ const DNS_RETRY: Duration = Duration::from_secs(5);
 
 /// The outside, as the shards share it.
 pub(super) struct World {
+    pub(super) lookout: Arc<Lookout>,
     pub(super) network: Arc<Network>,
     pub(super) inlet: Arc<Inlet>,
     pub(super) store: Store,
@@ -91,9 +93,13 @@ impl World {
             return;
         };
         let mut recorder = recorder.lock();
-        recorder.follow(self.live.receiver_count() > 0);
+        let is_watching = self.lookout.is_watching();
+        recorder.follow(is_watching || self.live.receiver_count() > 0);
         recorder.record(now, event);
         for live in recorder.take_live() {
+            if is_watching {
+                self.lookout.tell(&live);
+            }
             // dropped: whoever followed has just gone.
             self.live.send(Arc::new(live)).ok();
         }

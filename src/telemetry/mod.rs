@@ -2,8 +2,8 @@
 //!
 //! Levels: TRACE is every message; DEBUG a condition or an early exit; INFO one line per thing that
 //! an operator would name; WARN is to be looked at today; ERROR means that we stop. Personal data is
-//! redacted at INFO and above ([`redact::Pii`]). Raw SIP goes to the target `sip::wire` at TRACE and
-//! nowhere else. Lines leave for standard error within 50 ms, WARN and ERROR at once.
+//! redacted at INFO and above ([`redact::Pii`]). Raw SIP goes to the target `sip::wire` at TRACE,
+//! and at INFO for an agent whom an operator has watched for a while; nowhere else. Lines leave for standard error within 50 ms, WARN and ERROR at once.
 
 use std::io::{IsTerminal as _, Stderr};
 use std::sync::LazyLock;

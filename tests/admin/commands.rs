@@ -92,6 +92,35 @@ async fn a_call_that_rang_nowhere_is_explained_in_the_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agents_messages_are_captured_and_logged_from_a_shell() {
+    let rig = Rig::new().await;
+    let file = rig.folder().join("trace.pcapng");
+    let name = file.to_str().expect("UTF-8");
+    let mut trace = rouse(&rig, &["trace", "--agent", "1001", "--pcap", name]);
+    let mut trace = trace.stderr(Stdio::piped()).spawn().expect("it runs");
+    rig.wait_for(|| std::fs::metadata(&file).ok().filter(|file| file.len() > 0))
+        .await;
+    let mut phone = rig.phone("1001", 1).await;
+    phone.register().await.expect("it registers");
+    let captured = || {
+        let bytes = std::fs::read(&file).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (text.matches("SIP/2.0 200").count() == 2).then_some(bytes)
+    };
+    let bytes = rig.wait_for(captured).await;
+    assert_eq!(&bytes[..4], 0x0a0d_0d0a_u32.to_le_bytes());
+    trace.kill().await.expect("it is ours");
+
+    let said = run(rouse(&rig, &["trace", "--agent", "1001", "--debug"])).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains("for 10 min"), "{}", said.out);
+    let end = ["trace", "--agent", "1001", "--debug", "--minutes", "0"];
+    assert_eq!(run(rouse(&rig, &end)).await.code, Some(0));
+    let again = run(rouse(&rig, &end)).await;
+    assert!(again.err.contains("is not logged"), "{}", again.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_is_entered_shown_and_removed_from_a_shell() {
     use tokio::io::AsyncWriteExt as _;
 

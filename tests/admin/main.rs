@@ -22,3 +22,4 @@ mod devices;
 mod entered;
 mod page;
 mod rig;
+mod wire;

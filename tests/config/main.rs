@@ -204,6 +204,7 @@ fn everything_optional_is_off_by_default() {
     assert_eq!(config.settings.listeners.len(), 4, "no tls without [tls]");
     assert!(config.tls.is_none() && config.upstream_ca.is_none() && config.admin.is_none());
     assert!(config.push.apns.is_empty() && config.push.fcm.is_empty());
+    assert!(config.hep.is_none());
     assert_eq!(config.settings.wake.hold_response, HoldResponse::None);
     assert!(config.workers >= 1);
 }
@@ -296,6 +297,9 @@ fn every_key_reaches_the_config() {
     let calls = &config.calls;
     assert_eq!((calls.calls, calls.bytes, calls.notes), (5, 100_000, 7));
     assert!(calls.file.is_some());
+    let hep = config.hep.expect("[hep]");
+    assert_eq!((&*hep.collector, hep.node), ("127.0.0.1:9060", 7));
+    assert!(hep.password.is_some() && hep.secrets);
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use rouse::io::admin::view::{EnteredDevice, EnteredPage, NewDevice, Readiness, Summary};
+use rouse::io::admin::view::{EnteredDevice, EnteredPage, NewDevice, Readiness, Summary, Watched};
 use rouse::io::admin::{Client, ClientError, Token};
 
 use crate::rig::certificates::certificates;
@@ -101,6 +101,42 @@ async fn a_drain_over_the_api_refuses_new_calls_and_ends_none() {
     talk(&mut ringing, &mut held).await;
     let summary: Summary = client.get("/api/summary").await.expect("it still runs");
     assert!(summary.draining);
+}
+
+#[tokio::test]
+async fn one_agents_messages_and_steps_are_logged_for_as_long_as_an_operator_wants() {
+    let (scene, api) = operated(false).await;
+    let client = plain(api);
+    let _watched: Watched = client.put("/api/debug/1001").await.expect("it is watched");
+    let (_one, _other) = (scene.sleeper(1001).await, scene.sleeper(1002).await);
+    let _held = scene.asterisk.call("1001", "2000").await.expect("a 100");
+    let _held = scene.asterisk.call("1002", "2000").await.expect("a 100");
+    scene.apns.next_push().await;
+    scene.apns.next_push().await;
+    scene.rouse.says("rouse::watch", 2).await;
+    scene.rouse.says("INVITE sip:", 1).await;
+    let log = scene.rouse.log();
+    assert!(
+        log.contains("REGISTER sip:") && log.contains("Call-ID"),
+        "{log}"
+    );
+    assert!(log.contains("Asterisk's INVITE came in"), "{log}");
+    assert!(
+        !log.contains(&token(1001)) && !log.contains("response="),
+        "{log}"
+    );
+    let others = log.lines().filter(|line| line.contains("sip:1002"));
+    assert_eq!(others.count(), 0, "{log}");
+
+    client
+        .delete("/api/debug/1001")
+        .await
+        .expect("it was watched");
+    let before = scene.rouse.log().matches("REGISTER sip:").count();
+    let _again = scene.sleeper(1001).await;
+    let _third = scene.sleeper(1003).await;
+    scene.rouse.says("device registered", 3).await;
+    assert_eq!(scene.rouse.log().matches("REGISTER sip:").count(), before);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use serde::Serialize;
 
 use super::{Exit, fail, output, runtime};
 use crate::io::admin::view::{
-    CallPage, CallStory, DevicePage, DeviceState, Live, Outcome, PushReport,
+    CallPage, CallStory, DevicePage, DeviceState, Live, Outcome, PushReport, Watched,
 };
 use crate::io::admin::{Client, Token};
 
@@ -105,6 +106,15 @@ pub(super) struct TraceArgs {
     /// Only of agents whose name contains this.
     #[arg(long)]
     agent: Option<String>,
+    /// Write the messages that name this agent to a capture file, for Wireshark.
+    #[arg(long, value_name = "FILE", requires = "agent")]
+    pcap: Option<PathBuf>,
+    /// Have the gateway log this agent's messages and steps for a while, and go.
+    #[arg(long, requires = "agent", conflicts_with = "pcap")]
+    debug: bool,
+    /// For how long, in minutes; 0 ends it.
+    #[arg(long, default_value_t = 10, requires = "debug", value_parser = clap::value_parser!(u16).range(0..=1440))]
+    minutes: u16,
     #[command(flatten)]
     whom: Whom,
 }
@@ -183,6 +193,12 @@ pub(super) fn push(args: &PushArgs) -> Exit {
 
 /// Runs `rouse trace`.
 pub(super) fn trace(args: &TraceArgs) -> Exit {
+    if let (Some(agent), true) = (&args.agent, args.debug) {
+        return debug(args, agent);
+    }
+    if let (Some(agent), Some(file)) = (&args.agent, &args.pcap) {
+        return capture(args, agent, file);
+    }
     run(&args.whom, async |client| {
         let path = list("/api/events", &[("agent", args.agent.as_deref())]);
         let mut events = client.follow(&path).await?;
@@ -197,6 +213,41 @@ pub(super) fn trace(args: &TraceArgs) -> Exit {
             }
         }
         anyhow::bail!("the gateway has ended the stream: it stops, or we were too slow")
+    })
+}
+
+/// Runs `rouse trace --debug`.
+fn debug(args: &TraceArgs, agent: &str) -> Exit {
+    run(&args.whom, async |client| {
+        let path = format!("/api/debug/{}", escaped(agent));
+        if args.minutes == 0 {
+            client.delete(&path).await?;
+            output::progress("it is logged no more");
+            return Ok(());
+        }
+        let path = format!("{path}?minutes={}", args.minutes);
+        let watched: Watched = client.put(&path).await?;
+        print(args.whom.json, &watched, |watched| {
+            vec![format!(
+                "{} is in the gateway's log for {} min: its messages (sip::wire) and steps (rouse::watch)",
+                watched.agent, args.minutes
+            )]
+        })
+    })
+}
+
+/// Runs `rouse trace --pcap`.
+fn capture(args: &TraceArgs, agent: &str, file: &PathBuf) -> Exit {
+    run(&args.whom, async |client| {
+        let path = list("/api/capture", &[("agent", Some(agent))]);
+        let mut pieces = client.pieces(&path).await?;
+        let wrong = || format!("cannot write to {}", file.display());
+        let mut out = fs::File::create(file).with_context(wrong)?;
+        output::progress("capturing; Ctrl-C ends it");
+        while let Some(piece) = pieces.next().await? {
+            out.write_all(&piece).with_context(wrong)?;
+        }
+        anyhow::bail!("the gateway has ended the capture: it stops")
     })
 }
 

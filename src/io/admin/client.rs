@@ -162,6 +162,26 @@ impl Client {
         self.ask(Method::DELETE, path, Bytes::new()).await.map(drop)
     }
 
+    /// Puts something.
+    ///
+    /// # Errors
+    /// Fails if there is no answer, or another one.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.read(&self.ask(Method::PUT, path, Bytes::new()).await?)
+    }
+
+    /// Reads a file that grows, piece by piece.
+    ///
+    /// # Errors
+    /// Fails if there is no answer.
+    pub async fn pieces(&self, path: &str) -> Result<Pieces, ClientError> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        Ok(Pieces {
+            body: response.into_body(),
+            address: self.address.clone(),
+        })
+    }
+
     /// Follows the events.
     ///
     /// # Errors
@@ -271,6 +291,32 @@ impl Client {
         }
         let request = request.body(Full::new(body));
         request.map_err(|_| ClientError::Address(path.to_owned()))
+    }
+}
+
+/// The pieces of a file as they come.
+#[derive(Debug)]
+pub struct Pieces {
+    body: Incoming,
+    address: String,
+}
+
+impl Pieces {
+    /// Returns the next piece; `None` when the gateway ends the file.
+    ///
+    /// # Errors
+    /// Fails if the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|error| ClientError::Broken {
+                address: self.address.clone(),
+                error,
+            })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 }
 

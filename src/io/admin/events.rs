@@ -10,6 +10,7 @@ use axum::response::Response;
 use futures_util::stream;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 
 use super::operator::Operator;
 use super::view::Live;
@@ -46,6 +47,21 @@ pub(super) fn answer(
     let mut response = Response::new(Body::from_stream(chunks));
     let kind = HeaderValue::from_static("text/event-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Answers with a file that grows as long as somebody reads it.
+pub(super) fn file(packets: mpsc::Receiver<Bytes>) -> Response {
+    let chunks = stream::unfold(packets, |mut packets| async move {
+        let chunk = packets.recv().await?;
+        Some((Ok::<Bytes, Infallible>(chunk), packets))
+    });
+    let mut response = Response::new(Body::from_stream(chunks));
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("application/x-pcapng");
+    headers.insert(header::CONTENT_TYPE, kind);
+    let name = HeaderValue::from_static("attachment; filename=\"rouse.pcapng\"");
+    headers.insert(header::CONTENT_DISPOSITION, name);
     response
 }
 

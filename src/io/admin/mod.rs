@@ -17,6 +17,6 @@ mod server;
 pub mod view;
 
 pub use api::openapi;
-pub use client::{Client, ClientError, Events};
+pub use client::{Client, ClientError, Events, Pieces};
 pub use operator::{Later, Operator, Unable};
 pub use server::{Admin, AdminError, Settings, Token};

@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use axum::body::Bytes;
+use tokio::sync::{broadcast, mpsc};
 
 use super::view::{
     CallBrief, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, EnteredDevice, Live,
-    NewDevice, PushReport, Readiness, Summary,
+    NewDevice, PushReport, Readiness, Summary, Watched,
 };
 
 /// An answer that comes later.
@@ -68,6 +69,19 @@ pub trait Operator: Send + Sync + 'static {
 
     /// What happens from now on; `None` if enough others follow already.
     fn follow(&self) -> Option<broadcast::Receiver<Arc<Live>>>;
+
+    /// A capture file of an agent's messages from now on, piece by piece; `None` if enough others
+    /// capture already.
+    fn capture(&self, agent: &str) -> Option<mpsc::Receiver<Bytes>>;
+
+    /// Logs an agent's messages and steps for so many minutes; `None` if enough others are watched.
+    fn watch(&self, agent: &str, minutes: u16) -> Option<Watched>;
+
+    /// Logs an agent no more; whether it was watched.
+    fn unwatch(&self, agent: &str) -> bool;
+
+    /// The agents that are watched.
+    fn watched(&self) -> Vec<Watched>;
 
     /// One who followed was too slow and was let go.
     fn lost_follower(&self);

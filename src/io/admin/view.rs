@@ -483,6 +483,22 @@ pub struct Check {
     pub text: String,
 }
 
+/// An agent whose messages and steps are logged.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Watched {
+    /// Who.
+    pub agent: String,
+    /// Until when, milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+/// The agents whose messages and steps are logged.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WatchedPage {
+    /// All of them.
+    pub agents: Vec<Watched>,
+}
+
 /// What became of a test push.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PushResult {

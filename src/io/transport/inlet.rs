@@ -17,6 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::io::transport::connection::Report;
 use crate::io::transport::counts::Counts;
 use crate::io::transport::inherit::{Predecessor, Stray};
+use crate::io::transport::wire::Tap;
 use crate::proto::registration::purr::Purrs;
 use crate::proto::shard::{Shards, bit, route};
 use crate::proto::sip::{Message, ParseError};
@@ -42,6 +43,7 @@ pub struct Inlet {
     /// Shards with an agent registered over a datagram flow; a connection keeps its own mask.
     datagrams: DashMap<(ListenerId, SocketAddr), u64, RandomState>,
     pub(super) counts: Counts,
+    pub(super) tap: Arc<Tap>,
     /// The process that served before us, as long as it has calls.
     predecessor: Option<Arc<Predecessor>>,
     /// The bound addresses of the listeners, if there is a predecessor.
@@ -59,6 +61,7 @@ impl Inlet {
             purrs: Purrs::new(key),
             datagrams: DashMap::default(),
             counts,
+            tap: Arc::default(),
             predecessor: None,
             addresses: Vec::new(),
         }
@@ -74,6 +77,12 @@ impl Inlet {
         self.predecessor = predecessor;
         self.addresses = addresses.to_vec();
         self
+    }
+
+    /// What shows messages to whoever watches.
+    #[must_use]
+    pub const fn tap(&self) -> &Arc<Tap> {
+        &self.tap
     }
 
     /// Whether no shard has input from the network waiting.

@@ -39,6 +39,7 @@ pub use inlet::{Inlet, MAX_SHARDS, ShardQueues};
 pub use listening::{BindError, Listening, Prepared, bind, bind_with};
 pub use network::Network;
 pub use tls::{TlsError, TlsFiles};
+pub use wire::{Sight, Tap, Watch, redacted};
 
 /// What the transports are told.
 #[derive(Clone, Debug)]

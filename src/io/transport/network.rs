@@ -31,7 +31,8 @@ use crate::io::transport::listening::Listening;
 use crate::io::transport::stream::StreamTask;
 use crate::io::transport::tls::{TlsClient, TlsServer};
 use crate::io::transport::udp::DatagramSocket;
-use crate::io::transport::{TransportLimits, hop, wire};
+use crate::io::transport::wire::Sight;
+use crate::io::transport::{TransportLimits, hop};
 use crate::proto::sip::{FrameLimits, Message};
 use crate::proto::{
     CloseReason, ConnectionId, Destination, Flow, FlowId, Hop, ListenerId, Transport,
@@ -116,14 +117,15 @@ impl Network {
                 .map(|()| Transport::Udp),
             Destination::Flow(FlowId::Stream(id)) => match self.connections.get(id) {
                 Some(connection) => {
-                    wire::trace("out", connection.flow.remote, &message);
+                    let flow = connection.flow;
+                    self.show(Some(flow.listener), flow.remote, flow.transport, &message);
                     let sent = connection.send(message, report);
                     sent.map(|()| connection.flow.transport)
                 }
                 None => Err(SendError::FlowGone),
             },
             Destination::Hop(hop) => {
-                wire::trace("out", hop.address, &message);
+                self.show(None, hop.address, hop.transport, &message);
                 self.send_hop(hop, message, report).map(|()| hop.transport)
             }
         };
@@ -379,13 +381,29 @@ impl Network {
 
     // --- private ---
 
+    fn show(
+        &self,
+        listener: Option<ListenerId>,
+        remote: SocketAddr,
+        transport: Transport,
+        bytes: &[u8],
+    ) {
+        self.inlet.tap.see(Sight {
+            is_in: false,
+            listener,
+            remote,
+            transport,
+            bytes,
+        });
+    }
+
     fn send_datagram(
         &self,
         listener: ListenerId,
         remote: SocketAddr,
         message: Bytes,
     ) -> Result<(), SendError> {
-        wire::trace("out", remote, &message);
+        self.show(Some(listener), remote, Transport::Udp, &message);
         match self.datagrams.get(usize::from(listener.0)) {
             Some(Some(socket)) => socket.send(remote, message, self.counts()),
             Some(None) | None => Err(SendError::FlowGone),

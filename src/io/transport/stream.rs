@@ -24,7 +24,7 @@ use crate::io::transport::TransportLimits;
 use crate::io::transport::connection::{Connection, Outgoing, Report, Standing};
 use crate::io::transport::cutter::{Broken, Cut, Cutter};
 use crate::io::transport::inlet::Inlet;
-use crate::io::transport::wire;
+use crate::io::transport::wire::Sight;
 use crate::io::transport::ws;
 use crate::proto::CloseReason;
 use crate::proto::sip::{Frame, FrameLimits, ParseErrorKind};
@@ -314,17 +314,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         }
     }
 
+    fn show(&self, bytes: &[u8]) {
+        let flow = self.connection.flow;
+        self.inlet.tap.see(Sight {
+            is_in: true,
+            listener: Some(flow.listener),
+            remote: flow.remote,
+            transport: flow.transport,
+            bytes,
+        });
+    }
+
     async fn on_frame(&mut self, frame: Frame) {
         let flow = self.connection.flow;
         let bound = self.connection.bound();
         match frame {
             Frame::Message(message) => {
                 self.connection.is_stranger.store(false, Ordering::Relaxed);
-                wire::trace("in", flow.remote, message.raw());
+                self.show(message.raw());
                 self.inlet.stream_message(flow, bound, message).await;
             }
             Frame::Malformed(bytes, error) => {
-                wire::trace("in", flow.remote, &bytes);
+                self.show(&bytes);
                 self.inlet.stream_malformed(flow, bytes, error).await;
             }
             Frame::Ping => {

@@ -18,7 +18,7 @@ use crate::io::transport::counts::Counts;
 use crate::io::transport::inlet::Inlet;
 use crate::io::transport::socket::{canonical, for_family};
 use crate::io::transport::stun;
-use crate::io::transport::wire;
+use crate::io::transport::wire::Sight;
 use crate::proto::sip::Message;
 use crate::proto::{Flow, FlowId, ListenerId, Transport};
 
@@ -148,7 +148,13 @@ impl DatagramSocket {
             self.on_stun(inlet, flow, datagram);
             return;
         }
-        wire::trace("in", remote, datagram);
+        inlet.tap.see(Sight {
+            is_in: true,
+            listener: Some(self.id),
+            remote,
+            transport: Transport::Udp,
+            bytes: datagram,
+        });
         let bytes = Bytes::copy_from_slice(datagram);
         match Message::parse(bytes.clone()) {
             Ok(message) => inlet.datagram_message(flow, message),

@@ -1,7 +1,13 @@
-//! The raw messages in the log: only at TRACE, only on the target `sip::wire`, and without what
-//! would let its reader push or register in a device's place.
+//! The raw messages as they pass: in the log only at TRACE, only on the target `sip::wire`, and
+//! without what would let its reader push or register in a device's place; and to whoever watches
+//! beside the log ([`Tap`]), which costs one load while nobody does.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::proto::{ListenerId, Transport};
 
 /// What stands where something was taken out.
 const REDACTED: &[u8] = b"[redacted]";
@@ -10,8 +16,71 @@ const CREDENTIALS: [&[u8]; 2] = [b"authorization", b"proxy-authorization"];
 /// URI parameters that carry a device's push token or keys, with their `=`.
 const TOKENS: [&[u8]; 3] = [b"pn-prid=", b"pn-tok=", b"pn-keys="];
 
+/// A message as it passes a socket of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// Whether it came to us.
+    pub is_in: bool,
+    /// At which listener; `None`: a connection that we opened, or are to open.
+    pub listener: Option<ListenerId>,
+    /// The other side.
+    pub remote: SocketAddr,
+    /// Over what.
+    pub transport: Transport,
+    /// The message.
+    pub bytes: &'a [u8],
+}
+
+/// Looks at messages beside the log.
+pub trait Watch: Send + Sync {
+    /// Looks at one; must not block.
+    fn see(&self, sight: &Sight<'_>);
+}
+
+/// Shows messages to whoever watches, while somebody does.
+#[derive(Default)]
+pub struct Tap {
+    is_on: AtomicBool,
+    watch: OnceLock<Arc<dyn Watch>>,
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tap")
+            .field("is_on", &self.is_on)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tap {
+    /// Says who watches, once.
+    pub fn watch(&self, watch: Arc<dyn Watch>) {
+        // dropped: somebody watches already.
+        drop(self.watch.set(watch));
+    }
+
+    /// Says whether there is anything to watch for.
+    pub fn turn(&self, is_on: bool) {
+        self.is_on.store(is_on, Ordering::Relaxed);
+    }
+
+    /// Shows a message.
+    pub(super) fn see(&self, sight: Sight<'_>) {
+        trace(
+            if sight.is_in { "in" } else { "out" },
+            sight.remote,
+            sight.bytes,
+        );
+        if self.is_on.load(Ordering::Relaxed)
+            && let Some(watch) = self.watch.get()
+        {
+            watch.see(&sight);
+        }
+    }
+}
+
 /// Logs a message.
-pub(super) fn trace(direction: &'static str, remote: SocketAddr, bytes: &[u8]) {
+fn trace(direction: &'static str, remote: SocketAddr, bytes: &[u8]) {
     tracing::trace!(
         target: "sip::wire",
         direction,
@@ -22,7 +91,8 @@ pub(super) fn trace(direction: &'static str, remote: SocketAddr, bytes: &[u8]) {
 }
 
 /// The message without credentials and push tokens.
-fn redacted(bytes: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn redacted(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut is_secret = false;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
