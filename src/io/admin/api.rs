@@ -23,10 +23,9 @@ use super::problem::Refusal;
 use super::server::Token;
 use super::view::{
     CallPage, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, EnteredDevice,
-    EnteredPage, Live, NewDevice, Problem, PushReport, Readiness, Summary, Version, Watched,
-    WatchedPage,
+    EnteredPage, Live, NewDevice, Problem, PushReport, Readiness, Summary, Version,
 };
-use super::{events, page};
+use super::{events, page, watch};
 
 /// Nothing that is asked here has a body of that size.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -37,7 +36,7 @@ const LARGEST_PAGE: u16 = 500;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-type Gateway = State<Arc<dyn Operator>>;
+pub(super) type Gateway = State<Arc<dyn Operator>>;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -47,7 +46,7 @@ type Gateway = State<Arc<dyn Operator>>;
         license(name = "MIT")
     ),
     paths(
-        calls, call, devices, add_device, entered, device, remove_device, push, drain, reload, summary, follow, capture, watched, watch, unwatch,
+        calls, call, devices, add_device, entered, device, remove_device, push, drain, reload, summary, follow, watch::capture, watch::watched, watch::watch, watch::unwatch,
         version, live,
         ready, metrics
     ),
@@ -92,9 +91,12 @@ pub(super) fn router(operator: Arc<dyn Operator>, token: Option<Token>) -> Route
         .route("/api/reload", post(reload))
         .route("/api/summary", get(summary))
         .route("/api/events", get(follow))
-        .route("/api/capture", get(capture))
-        .route("/api/debug", get(watched))
-        .route("/api/debug/{agent}", put(watch).delete(unwatch))
+        .route("/api/capture", get(watch::capture))
+        .route("/api/debug", get(watch::watched))
+        .route(
+            "/api/debug/{agent}",
+            put(watch::watch).delete(watch::unwatch),
+        )
         .route("/api/version", get(version))
         .route("/api/openapi.json", get(description))
         .route("/healthz", get(live))
@@ -393,118 +395,6 @@ async fn follow(
     Ok(events::answer(gateway, events, query.agent))
 }
 
-/// Whose messages.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct Whose {
-    /// The agent's user name: messages that name it in From, To or their Request-URI.
-    #[param(min_length = 1)]
-    agent: String,
-}
-
-/// Tells an agent's messages from now on as a capture file (pcapng), until whoever asks goes.
-/// Credentials and push tokens are taken out of them.
-#[utoipa::path(
-    get, path = "/api/capture", tag = "gateway", params(Whose),
-    responses(
-        (status = 200, body = Vec<u8>, content_type = "application/x-pcapng"),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json")
-    )
-)]
-async fn capture(
-    State(gateway): Gateway,
-    query: Result<Query<Whose>, QueryRejection>,
-) -> Result<Response, Refusal> {
-    let Query(query) = query.map_err(bad_query)?;
-    if query.agent.is_empty() {
-        return Err(Refusal::Bad("`agent` is USER, or USER@DOMAIN".into()));
-    }
-    let packets = gateway.capture(&query.agent);
-    let packets = packets.ok_or(Refusal::Unavailable("enough others capture already"))?;
-    Ok(events::file(packets))
-}
-
-/// Lists the agents whose messages and steps are logged.
-#[utoipa::path(
-    get, path = "/api/debug", tag = "gateway",
-    responses(
-        (status = 200, body = WatchedPage),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json")
-    )
-)]
-async fn watched(State(gateway): Gateway) -> Json<WatchedPage> {
-    let agents = gateway.watched();
-    Json(WatchedPage { agents })
-}
-
-/// For how long.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct Minutes {
-    /// Minutes, 10 if nothing is said.
-    #[serde(default)]
-    #[param(minimum = 1, maximum = 1440)]
-    minutes: Option<u16>,
-}
-
-/// Logs an agent's messages (`sip::wire`, without credentials and push tokens) and steps
-/// (`rouse::watch`) at INFO for a while, whatever else is logged.
-#[utoipa::path(
-    put, path = "/api/debug/{agent}", tag = "gateway", params(("agent" = String, Path, description = "USER, or USER@DOMAIN", pattern = "^[!-.0-?A-~]+(@[!-.0-?A-~]+)?$"), Minutes),
-    responses(
-        (status = 200, body = Watched),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json")
-    )
-)]
-async fn watch(
-    State(gateway): Gateway,
-    agent: Result<Path<String>, PathRejection>,
-    query: Result<Query<Minutes>, QueryRejection>,
-) -> Result<Json<Watched>, Refusal> {
-    let agent = segment(agent)?;
-    let Query(query) = query.map_err(bad_query)?;
-    let minutes = query.minutes.unwrap_or(10);
-    if !(1..=1440).contains(&minutes) {
-        return Err(Refusal::Bad("`minutes` is from 1 to 1440".into()));
-    }
-    if !is_agent(&agent) {
-        return Err(Refusal::Bad("an agent is USER, or USER@DOMAIN".into()));
-    }
-    let watched = gateway.watch(&agent, minutes).map(Json);
-    watched.ok_or_else(|| Refusal::Conflict("enough others are logged already".into()))
-}
-
-/// Logs an agent's messages and steps no more.
-#[utoipa::path(
-    delete, path = "/api/debug/{agent}", tag = "gateway", params(("agent" = String, Path, description = "USER, or USER@DOMAIN", pattern = "^[!-.0-?A-~]+(@[!-.0-?A-~]+)?$")),
-    responses(
-        (status = 204, description = "they are logged no more"),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 429, body = Problem, content_type = "application/problem+json")
-    )
-)]
-async fn unwatch(
-    State(gateway): Gateway,
-    agent: Result<Path<String>, PathRejection>,
-) -> Result<StatusCode, Refusal> {
-    if gateway.unwatch(&segment(agent)?) {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Refusal::NotFound("that agent is not logged"))
-    }
-}
-
 /// Tells the version.
 #[utoipa::path(
     get, path = "/api/version", tag = "gateway",
@@ -602,7 +492,7 @@ fn plain(openmetrics: &str) -> String {
 }
 
 /// Whether it is USER or USER@DOMAIN.
-fn is_agent(agent: &str) -> bool {
+pub(super) fn is_agent(agent: &str) -> bool {
     let is_part = |part: &str| {
         let is_text = |byte: u8| matches!(byte, b'!'..=b'~') && byte != b'@';
         !part.is_empty() && part.bytes().all(is_text)
@@ -652,11 +542,11 @@ fn bad_body(rejection: &JsonRejection) -> Refusal {
     }
 }
 
-fn bad_query(rejection: QueryRejection) -> Refusal {
+pub(super) fn bad_query(rejection: QueryRejection) -> Refusal {
     Refusal::Bad(rejection.body_text())
 }
 
-fn segment(path: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
+pub(super) fn segment(path: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
     let Path(segment) = path.map_err(|rejection| Refusal::Bad(rejection.body_text()))?;
     Ok(segment)
 }
