@@ -248,9 +248,11 @@ impl Running {
         account::memory(&self.pids())
     }
 
-    /// Ends it without a word.
+    /// Ends it without a word, all its processes: a child that stays would keep the port.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
+        for pid in self.pids() {
+            signal(pid, Signal::SIGKILL);
+        }
         self.child.wait()?;
         Ok(())
     }
@@ -258,23 +260,23 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).unwrap_or(0);
-        kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+        let pids = self.pids();
+        signal(self.child.id(), Signal::SIGTERM);
         let end = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < end {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
+        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(Duration::from_millis(20));
         }
-        for pid in &self.pids() {
-            kill(
-                Pid::from_raw(i32::try_from(*pid).unwrap_or(0)),
-                Signal::SIGKILL,
-            )
-            .ok();
+        for pid in pids.into_iter().chain(self.pids()) {
+            signal(pid, Signal::SIGKILL);
         }
         self.child.wait().ok();
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // One that has ended already is what was wanted.
+        kill(Pid::from_raw(pid), signal).ok();
     }
 }
 
