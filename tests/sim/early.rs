@@ -29,9 +29,9 @@ pub fn a_notify_ahead_of_the_2xx_reaches_the_phone() {
     world.receive(pbx(), notify("n1"));
     world.expect_nothing();
     world.receive(pbx(), ok_to_register(&relayed));
+    world.expect("SIP/2.0 200");
     let notify = world.expect("NOTIFY sip:1001@10.0.0.5");
     assert_eq!(notify.to, Destination::Flow(tcp(1).id));
-    world.expect("SIP/2.0 200");
     world.receive(tcp(1), response(&notify, "200 OK", ""));
     world.expect("SIP/2.0 200");
     world.assert_quiet();
@@ -56,16 +56,39 @@ pub fn a_call_ahead_of_the_2xx_reaches_the_phone_once() {
         world.receive(pbx(), &call);
         world.expect("SIP/2.0 100");
         world.receive(pbx(), ok_to_register(&relayed));
+        world.expect("SIP/2.0 200");
         world.expect("SIP/2.0 100");
         let sent = world.expect("INVITE sip:1001@10.0.0.5");
         assert_eq!(sent.to, Destination::Flow(tcp(1).id), "{mode:?}");
-        world.expect("SIP/2.0 200");
         world.expect_nothing();
         world.receive(tcp(1), response(&sent, "486 Busy Here", ""));
         world.expect("ACK");
         world.expect("SIP/2.0 486");
         world.assert_quiet();
     }
+}
+
+/// A phone without a token is no more than its connection.
+#[test]
+pub fn a_call_ahead_of_the_2xx_does_not_ring_where_nobody_is_any_more() {
+    let mut world = World::new();
+    world.receive(tcp(1), register(tcp(1), "1001", "", "", 60, 1));
+    let relayed = world.expect("REGISTER");
+    world.close(tcp(1));
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    world.receive(pbx(), ok_to_register(&relayed));
+    let sent = std::iter::from_fn(|| world.sent.pop_front());
+    let lines: Vec<_> = sent.map(|sent| sent.first_line()).collect();
+    assert!(
+        lines.iter().all(|line| !line.starts_with("INVITE")),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.starts_with("SIP/2.0 480")),
+        "{lines:?}"
+    );
+    world.assert_quiet();
 }
 
 #[test]

@@ -299,6 +299,31 @@ pub fn two_registers_of_one_device_that_meet_leave_one_binding() {
     assert_eq!(world.count(), (1, 1));
 }
 
+/// An app that was installed anew while its first REGISTER was under way is still that phone.
+#[test]
+pub fn a_call_between_two_registers_of_one_device_reaches_it_where_it_is() {
+    let mut world = World::new();
+    world.receive(udp(1), register(udp(1), "1001", APNS, ONE, 3600, 50));
+    let first = world.expect("REGISTER");
+    world.receive(tcp(2), register(tcp(2), "1001", APNS, TWO, 3600, 51));
+    let second = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&first));
+    world.expect("SIP/2.0 200");
+    world.receive(pbx(), invite("1001", "c1"));
+    world.expect("SIP/2.0 100");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(udp(1).id));
+    // It does not answer there, and is woken.
+    world.advance(Duration::from_secs(3));
+    world.accept_push();
+    world.sent.clear();
+    world.receive(pbx(), ok_to_register(&second));
+    world.expect("SIP/2.0 200");
+    let sent = world.expect("INVITE");
+    assert_eq!(sent.to, Destination::Flow(tcp(2).id));
+    assert_eq!(world.count(), (1, 1));
+}
+
 #[test]
 pub fn a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_alone() {
     let mut world = World::new();

@@ -79,6 +79,7 @@ fn what_overtakes_a_register_finds_its_shard() {
     play(&[
         early::a_notify_ahead_of_the_2xx_reaches_the_phone,
         early::a_call_ahead_of_the_2xx_reaches_the_phone_once,
+        early::a_call_ahead_of_the_2xx_does_not_ring_where_nobody_is_any_more,
         early::a_call_for_an_agent_who_is_refused_is_refused_with_him,
         early::a_call_waits_no_longer_than_answers_overtake_each_other,
         early::a_call_ahead_of_the_2xx_may_be_cancelled,
@@ -360,6 +361,7 @@ fn races_land_in_their_shards() {
         races::a_token_that_died_under_a_refresh_is_pushed_no_more,
         races::a_phone_that_leaves_and_is_back_before_that_is_written_stays,
         races::two_registers_of_one_device_that_meet_leave_one_binding,
+        races::a_call_between_two_registers_of_one_device_reaches_it_where_it_is,
         races::a_late_phone_that_does_not_answer_holds_up_no_cancelled_call,
         races::a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_alone,
         races::a_cancelled_phone_that_moved_ends_its_call_with_its_old_connection,

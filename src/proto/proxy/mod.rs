@@ -94,8 +94,9 @@ pub struct Proxy {
     moved: HashMap<FlowId, SmallVec<[Waiter; 1]>, RandomState>,
     /// The node of each OPTIONS that asks whether one is back.
     checks: HashMap<ClientId, u16, RandomState>,
-    /// Agents whose first REGISTER is under way: chan_sip qualifies before it answers.
-    registering: HashMap<AorId, u32, RandomState>,
+    /// The contexts of REGISTERs that are under way, by their agent: chan_sip qualifies before it
+    /// answers.
+    registering: HashMap<AorId, SmallVec<[u64; 1]>, RandomState>,
     /// Requests that are here before their agent's first device is.
     overtaking: early::Overtaking,
     /// The context that waits for a write, by the ticket's number.

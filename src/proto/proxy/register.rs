@@ -21,7 +21,8 @@ use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Decimal, Edit, HeaderName, Message};
 use crate::proto::transaction::ServerId;
 use crate::proto::{
-    AorId, AppId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
+    AorId, AppId, BindingId, BindingKey, Claim, Event, Flow, FlowId, Output, StoreTicket,
+    StoreWrite,
 };
 
 impl Proxy {
@@ -50,6 +51,7 @@ impl Proxy {
         if let Some(agent) = self.location.agent(relay.aor.id()) {
             relay.recognise(agent, flow.id);
         }
+        self.recognise_under_way(&mut relay, flow.id);
         self.recognise_woken(&mut relay);
         self.admit_register(fx, &flow, request, &relay)?;
         self.check_device_limit(&relay)?;
@@ -57,15 +59,17 @@ impl Proxy {
         if hops.is_empty() {
             return Err(Reject::NoUpstream);
         }
+        let id = self.contexts.reserve();
         if relay.adds() {
-            *self.registering.entry(relay.aor.id()).or_default() += 1;
+            let under_way = self.registering.entry(relay.aor.id()).or_default();
+            under_way.push(id);
         }
         let registration = Box::new(Registration {
             relay,
             granted: None,
         });
         let context = Box::new(ResponseContext {
-            id: self.contexts.reserve(),
+            id,
             server,
             request: request.clone(),
             flow,
@@ -85,6 +89,36 @@ impl Proxy {
         });
         self.open(fx, context);
         Ok(())
+    }
+
+    /// A device whose first REGISTER is under way is still the same when it asks again, with a new
+    /// instance or from another place: what waits for it must not wait for another.
+    fn recognise_under_way(&self, relay: &mut Relay, flow: FlowId) {
+        let aor = relay.aor.id();
+        let Ask::Devices(devices) = &mut relay.ask else {
+            return;
+        };
+        let under_way = self.registering.get(&aor).into_iter().flatten();
+        for context in under_way.filter_map(|id| self.contexts.peek(*id)) {
+            let Kind::Register(registration) = &context.kind else {
+                continue;
+            };
+            let Ask::Devices(others) = &registration.relay.ask else {
+                continue;
+            };
+            for device in &mut *devices {
+                let is_known = |key| self.location.binding(key).is_some();
+                let binding = device.id;
+                if is_known(BindingKey { aor, binding }) {
+                    continue;
+                }
+                let is_there = context.flow.id == flow;
+                let mut same = others.iter().filter(|other| other.expires > 0);
+                if let Some(same) = same.find(|other| other.is_same(device, is_there)) {
+                    device.id = same.id;
+                }
+            }
+        }
     }
 
     /// A device whose binding ended while it was being woken is still the one that is woken, by
@@ -136,9 +170,9 @@ impl Proxy {
             return;
         }
         let id = registration.relay.aor.id();
-        if let Some(count) = self.registering.get_mut(&id) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(under_way) = self.registering.get_mut(&id) {
+            under_way.retain(|other| *other != context.id);
+            if under_way.is_empty() {
                 self.registering.remove(&id);
                 self.end_overtaking(fx, id);
             }
@@ -200,7 +234,6 @@ impl Proxy {
         // Asterisk has the contact from here on, and sends NOTIFY right behind its 200: the device
         // is known before the write is durable, only its phone's 200 waits.
         let (present, leaving) = self.put_present(fx, &relay.aor, relay.upstream, changes);
-        self.end_overtaking(fx, relay.aor.id());
         registration.granted = Some(Granted {
             response: bytes,
             present,

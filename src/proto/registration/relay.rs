@@ -71,6 +71,30 @@ pub struct DeviceAsk {
     pub expires: u32,
 }
 
+impl DeviceAsk {
+    /// Whether another REGISTER speaks of the same device, as [`Agent::number_of`] knows one;
+    /// `is_there`: it came on the same flow.
+    #[must_use]
+    pub fn is_same(&self, other: &Self, is_there: bool) -> bool {
+        let has_instance = self.instance.is_some() && self.instance == other.instance;
+        let has_app = || {
+            let both = self.push.as_ref().ok().zip(other.push.as_ref().ok());
+            both.is_some_and(|(one, other)| one.wakes_same_app(other))
+        };
+        let has_place = || {
+            let own = NameAddr::parse(&self.contact);
+            let other = NameAddr::parse(&other.contact);
+            let uris = own.ok().zip(other.ok());
+            let uris =
+                uris.and_then(|(own, other)| own.parse_uri().ok().zip(other.parse_uri().ok()));
+            uris.is_some_and(|(own, other)| {
+                is_there && (own.user, own.host, own.port) == (other.user, other.host, other.port)
+            })
+        };
+        self.reg_id == other.reg_id && (has_instance || has_app() || has_place())
+    }
+}
+
 /// What the upstream is sent instead of the phone's Contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamContacts {
