@@ -64,6 +64,24 @@ sim: ## Play schedules (SEEDS=200000 FROM=0 MOST=5: list so many that fail), or 
 	@$(if $(SEEDS),SIM_SEEDS=$(SEEDS)) $(if $(FROM),SIM_FROM=$(FROM)) $(if $(MOST),SIM_MOST=$(MOST)) $(if $(SEED),SIM_SEED=$(SEED)) $(if $(FAULT),SIM_FAULT=$(FAULT)) \
 		cargo test --locked --test sim $(ARGS) schedule::no_schedule
 
+# Nightly and cargo-fuzz see which inputs are new to the program; without them chance must do.
+FUZZ_TARGETS := message framing uri header config push_reply store_record websocket gateway
+
+.PHONY: fuzz
+fuzz: ## Throw changed bytes at all that reads any, for SECONDS=60 each (TARGETS="uri gateway")
+	@.ci/need rust
+	@if cargo +nightly fuzz --version >/dev/null 2>&1; then \
+		printf '\n== fuzz: cargo-fuzz, by coverage\n'; \
+		for target in $(or $(TARGETS),$(FUZZ_TARGETS)); do \
+			mkdir -p fuzz/corpus/$$target; \
+			cargo +nightly fuzz run $$target fuzz/corpus/$$target tests/fuzz/corpus/$$target -- \
+				-max_total_time=$(or $(SECONDS),60) -timeout=10 -rss_limit_mb=2048; \
+		done; \
+	else \
+		printf '\n== fuzz: by chance, for want of cargo-fuzz and a nightly compiler\n'; \
+		FUZZ_SECONDS=$(or $(SECONDS),60) cargo test --locked --test fuzz -- --nocapture changed_; \
+	fi
+
 .PHONY: test-faults
 test-faults: ## Kill, drain, reload and starve Rouse as a process, between stand-ins
 	$(call say,faults: kill -9 - SIGTERM - SIGHUP - Asterisk - push services - disk - clock)

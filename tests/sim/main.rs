@@ -26,6 +26,7 @@ mod rounds;
 mod schedule;
 mod shards;
 mod sips;
+mod smuggling;
 mod verdicts;
 mod wake;
 mod world;

@@ -11,7 +11,7 @@ use crate::world::{
 };
 use crate::{
     calls, dialogs, early, guard, hold, missed, oversize, pains, peers, providers, races,
-    reflection, registration, resume, rounds, sips, verdicts, wake,
+    reflection, registration, resume, rounds, sips, smuggling, verdicts, wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -71,6 +71,9 @@ fn strangers_are_met_alike_in_all_shards() {
         guard::an_agent_that_begins_too_much_is_refused_and_may_go_on_with_what_it_has,
         guard::networks_of_ones_own_are_exempt_and_strangers_may_go_unanswered,
         reflection::an_ordinary_phones_first_register_gets_its_challenge_over_udp,
+        smuggling::what_asterisk_reads_is_what_rouse_has_read,
+        smuggling::nothing_of_a_strangers_reaches_asterisk_however_it_is_spelt,
+        smuggling::both_directions_of_a_call_read_the_same_to_both,
     ]);
 }
 

@@ -49,6 +49,23 @@ pub use settings::{
 pub use webpush::vapid::{BadVapidKey, public_key as vapid_public_key};
 pub use withdrawal::Withdrawal;
 
+/// What a refusal by APNs or FCM comes to, as the label of its verdict: for fuzz targets, which see
+/// nothing else of what reads a stranger's answer.
+#[must_use]
+pub fn refusal(pns: Pns, status: http::StatusCode, body: &[u8]) -> &'static str {
+    let judgement = match pns {
+        Pns::Apns | Pns::ApnsSandbox => apns::refusal(status, body),
+        Pns::Fcm | Pns::WebPush | Pns::Webhook => fcm::refusal(status, body),
+    };
+    match judgement {
+        delivery::Judgement::Final(Ok(_)) => "accepted",
+        delivery::Judgement::Final(Err(error))
+        | delivery::Judgement::Renew(error)
+        | delivery::Judgement::Reconnect(error)
+        | delivery::Judgement::Again(error) => error.label(),
+    }
+}
+
 /// Pushes under way at once, per provider: 5 s at 800 pushes a second.
 const IN_FLIGHT: usize = 4096;
 

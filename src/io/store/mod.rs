@@ -59,6 +59,13 @@ impl StoreConfig {
     }
 }
 
+/// Whether bytes are a record that the store could have written, and say the same when it writes what
+/// it read of them; `None` if they are none: for fuzz targets.
+#[must_use]
+pub fn rereads(raw: &[u8]) -> Option<bool> {
+    schema::rereads(raw)
+}
+
 /// A write was not taken: the queue is full, or the store is closed. It will not be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store's queue is full")]

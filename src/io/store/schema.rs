@@ -385,6 +385,31 @@ impl<'v> Reader<'v> {
     }
 }
 
+/// See [`super::rereads`].
+pub(super) fn rereads(raw: &[u8]) -> Option<bool> {
+    let key = BindingKey {
+        aor: AorId(1),
+        binding: BindingId(2),
+    };
+    let mut written = Vec::new();
+    let binding = decode(key, raw).ok().map(|binding| {
+        encode(&binding, &mut written);
+        decode(key, &written) == Ok(binding)
+    });
+    written.clear();
+    let call = decode_call(HeldId(3), raw).ok().map(|call| {
+        encode_call(&call, &mut written);
+        decode_call(HeldId(3), &written) == Ok(call)
+    });
+    let extension = decode_extension(raw)
+        .ok()
+        .map(|extension| decode_extension(&encode_extension(extension)) == Ok(extension));
+    [binding, call, extension]
+        .into_iter()
+        .flatten()
+        .reduce(|one, other| one && other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,6 +41,28 @@ pub use network::Network;
 pub use tls::{TlsError, TlsFiles};
 pub use wire::{Sight, Tap, Watch, redacted};
 
+/// What comes out of a WebSocket client's bytes that arrive in these pieces, one text each, and the
+/// code that ends the connection last if there is one: for fuzz targets.
+#[must_use]
+pub fn websocket_frames(pieces: &[&[u8]], limit: usize) -> Vec<String> {
+    let mut assembler = ws::Assembler::new(bytes::BytesMut::new(), limit);
+    let mut found = Vec::new();
+    for piece in pieces {
+        assembler.buffer().extend_from_slice(piece);
+        loop {
+            match assembler.next() {
+                Ok(Some(piece)) => found.push(format!("{piece:?}")),
+                Ok(None) => break,
+                Err(code) => {
+                    found.push(format!("{code:?}"));
+                    return found;
+                }
+            }
+        }
+    }
+    found
+}
+
 /// What the transports are told.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {

@@ -164,6 +164,8 @@ impl Framer {
             };
             let is_end = line.is_empty();
             if self.lines == 0 {
+                // As if it had come in pieces.
+                self.check_start()?;
                 check_first_line(line)?;
             }
             self.lines += 1;
@@ -391,6 +393,8 @@ mod tests {
             b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
             b"HEP3\x00",
             b"OPTIONS sip:h SIP/2.0\nl: 0\n\n",
+            b"REGIS=:5080 SIP/2.0\r\nl: 0\r\n\r\n",
+            b" OPTIONS sip:h SIP/2.0\r\nl: 0\r\n\r\n",
             &[b'a'; 70],
         ] {
             let (found, error) = all_cuts(bytes);

@@ -68,6 +68,8 @@ pub(super) struct Index {
     pub(super) start_is_clean: bool,
     /// Whether a line has white space before its colon.
     pub(super) has_spaced_colon: bool,
+    /// Whether a line is continued by another.
+    pub(super) has_fold: bool,
     pub(super) lines: SmallVec<[Line; USUAL_HEADERS]>,
     /// The first line of each name, as an index of `lines`.
     first: [u16; HeaderName::COUNT],
@@ -124,6 +126,7 @@ impl Index {
             start,
             start_is_clean,
             has_spaced_colon: false,
+            has_fold: false,
             lines: SmallVec::new(),
             first: [NONE; HeaderName::COUNT],
             repeated: 0,
@@ -200,7 +203,10 @@ pub(super) fn head(
             return Err(ParseError::new(ParseErrorKind::TooManyHeaders, at));
         }
         let (end, next) = match whole_line(raw, at) {
-            Ok(found) => found,
+            Ok((end, next, is_folded)) => {
+                index.has_fold |= is_folded;
+                (end, next)
+            }
             Err(_) if strictness == Strictness::Lenient => {
                 at = loose_end(raw, at).map_or(raw.len(), |(_, next)| next);
                 continue;
@@ -246,9 +252,10 @@ fn line_end(raw: &[u8], at: usize) -> Result<(usize, usize), ParseError> {
 }
 
 /// The same with the lines that continue it. One of white space only is in the grammar, but others
-/// may take it for the empty line that ends the headers.
-fn whole_line(raw: &[u8], at: usize) -> Result<(usize, usize), ParseError> {
+/// may take it for the empty line that ends the headers. Says whether there are such lines.
+fn whole_line(raw: &[u8], at: usize) -> Result<(usize, usize, bool), ParseError> {
     let mut found = line_end(raw, at)?;
+    let first = found.1;
     while let Some(b' ' | b'\t') = raw.get(found.1) {
         let from = found.1;
         found = line_end(raw, from)?;
@@ -256,7 +263,7 @@ fn whole_line(raw: &[u8], at: usize) -> Result<(usize, usize), ParseError> {
             return Err(ParseError::new(ParseErrorKind::Header, from));
         }
     }
-    Ok(found)
+    Ok((found.0, found.1, found.1 > first))
 }
 
 /// The end of a line that ends in LF, whatever stands before it.

@@ -1,10 +1,12 @@
 //! Writing: a message with changes ([`Edit`]), and an answer to one ([`Reply`]).
 //!
 //! An edit keeps a short list of changes and copies everything between them, so that bytes that
-//! nobody changed leave as they came. One exception: white space before a header's colon is left
-//! out, because peers have taken such a line for another header than we did.
+//! nobody changed leave as they came. Two exceptions: white space before a header's colon is left
+//! out, and a line that is continued becomes one line (RFC 3261 §7.3.1), because peers have taken
+//! such lines for other headers than we did.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::header::HeaderName;
@@ -146,7 +148,11 @@ impl<'m> Edit<'m> {
     pub fn finish(mut self) -> Bytes {
         let message = self.message;
         let index = &message.index;
-        if self.uri.is_none() && self.changes.is_empty() && !index.has_spaced_colon {
+        if self.uri.is_none()
+            && self.changes.is_empty()
+            && !index.has_spaced_colon
+            && !index.has_fold
+        {
             return message.raw.clone();
         }
         // Stable: changes to one line keep their order.
@@ -172,6 +178,10 @@ impl<'m> Edit<'m> {
             let (changes, more) = rest.split_at_checked(count).unwrap_or((rest, &[]));
             rest = more;
             writer.line(first.line, changes);
+        }
+        writer.copy_to(index.lines_end as usize);
+        if index.has_fold {
+            unfold(&mut writer.out);
         }
         writer.copy_to(message.raw.len());
         writer.out.freeze()
@@ -373,6 +383,19 @@ impl<'m> Writer<'m> {
     }
 }
 
+/// Makes one line of each that is continued: white space takes the place of the line end.
+fn unfold(head: &mut [u8]) {
+    let mut at = 0;
+    while let Some(rest) = head.get_mut(at..)
+        && let Some(end) = memchr(b'\r', rest)
+    {
+        if let Some([cr, lf, b' ' | b'\t', ..]) = rest.get_mut(end..) {
+            (*cr, *lf) = (b' ', b' ');
+        }
+        at += end + 1;
+    }
+}
+
 /// A response made here (RFC 3261 §8.2.6): Via, From, To, Call-ID, CSeq of the request.
 ///
 /// What the request lacks is left out, so that one that fails [`Message::validate`] can be
@@ -536,10 +559,23 @@ mod tests {
     }
 
     #[test]
-    fn without_changes_only_the_white_space_before_a_colon_goes() {
-        assert_eq!(edited(INVITE, |_| {}), INVITE.replace("t :", "t:"));
-        let plain = INVITE.replace("t :", "t:");
+    fn without_changes_only_the_white_space_before_a_colon_and_folds_go() {
+        let plain = INVITE.replace("t :", "t:").replace(",\r\n ", ",   ");
+        assert_eq!(edited(INVITE, |_| {}), plain);
         assert_eq!(edited(&plain, |_| {}), plain);
+    }
+
+    #[test]
+    fn lines_that_are_continued_become_one_and_the_body_stays() {
+        let folded = "INVITE sip:a@h SIP/2.0\r\nSubject: one\r\n two\r\n\tthree\r\n\
+            t : <sip:a@h>\r\nl:\r\n 9\r\n\r\nbo\r\n dy\r\n";
+        let plain = "INVITE sip:a@h SIP/2.0\r\nSubject: one   two  \tthree\r\n\
+            t: <sip:a@h>\r\nl:   9\r\n\r\nbo\r\n dy\r\n";
+        assert_eq!(edited(folded, |_| {}), plain);
+        let out = edited(folded, |edit| {
+            edit.append_named("X", "y");
+        });
+        assert_eq!(out, plain.replace("9\r\n\r\n", "9\r\nX: y\r\n\r\n"));
     }
 
     #[test]
@@ -558,6 +594,7 @@ mod tests {
         });
         let expected = INVITE
             .replace("t :", "t:")
+            .replace(",\r\n ", ",   ")
             .replace("sip:bob@h SIP", "sip:new@1.2.3.4;x=y SIP")
             .replace(
                 "Via: SIP/2.0/UDP a;branch=1,",

@@ -263,6 +263,11 @@ pub(super) fn uuid() -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// Judges a refusal without its headers.
+pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Judgement {
+    verdict::refusal(status, body, None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

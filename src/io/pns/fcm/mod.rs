@@ -246,3 +246,8 @@ impl Provider for Fcm {
 const fn is_false(flag: &bool) -> bool {
     !*flag
 }
+
+/// Judges a refusal without its headers.
+pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Judgement {
+    verdict::refusal(status, body, None)
+}
