@@ -250,9 +250,10 @@ pub fn what_asterisk_reads_is_what_rouse_has_read() {
                     .filter(|header| long(&String::from_utf8_lossy(header.raw_name)) == long(name))
                     .count();
                 let found = counts.get(&long(name)).copied().unwrap_or(0);
-                // Our own Via and Record-Route stand above.
+                // Ours stand above: a Via, and a Record-Route for either side.
                 let own = match name {
-                    "Via" | "Record-Route" => 1,
+                    "Via" => 1,
+                    "Record-Route" => 2,
                     _ => 0,
                 };
                 assert!(found <= believed + own, "{what}: {found} of {believed}");
