@@ -1,7 +1,10 @@
 //! What goes in comes out: bindings, extensions, removals, expiry, the key.
 
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
 use rouse::io::store::{Loaded, Store, StoreConfig};
-use rouse::proto::StoreWrite;
+use rouse::proto::{StoreTicket, StoreWrite};
 
 use crate::support::{FAR, NOW, Running, binding, contents, directory, key};
 
@@ -46,6 +49,27 @@ fn an_extension_changes_the_times_alone_and_the_next_put_replaces_it() {
     assert!(running.put(binding(1)));
     running.store.close();
     assert_eq!(contents(directory.path())[&key(1)], binding(1));
+}
+
+#[test]
+fn a_write_to_an_idle_store_waits_for_no_others() {
+    let directory = directory();
+    let mut config = StoreConfig::new(directory.path());
+    config.window = Duration::from_secs(3600);
+    let (sender, reports) = channel();
+    let store = Store::open(config)
+        .unwrap()
+        .start(move |ticket, durable| sender.send((ticket, durable)).unwrap())
+        .unwrap();
+    let ticket = StoreTicket {
+        shard: 0,
+        number: 1,
+    };
+    let write = StoreWrite::Put(Box::new(binding(1)));
+    store.submit(Some(ticket), write).unwrap();
+    let reported = reports.recv_timeout(Duration::from_secs(60));
+    assert_eq!(reported, Ok((ticket, true)));
+    store.close();
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The durable bindings: an embedded database, written in groups by one thread.
 //!
 //! [`Store::open`] reads what is there, [`OpenedStore::start`] begins to write. A write is handed
-//! to a bounded queue; the thread gathers what arrives within a window, writes it as one atomic
-//! group, syncs once and reports each ticket. `true` is said after the sync and never before it.
+//! to a bounded queue; the thread writes it at once after an idle window, and otherwise gathers what
+//! arrives within one, as one atomic group, syncs once and reports each ticket. `true` is said after
+//! the sync and never before it.
 //!
 //! On disk: `lock`, `key` (32 bytes, mode 0600), `db/` (the database, mode 0700), `entered` (what
 //! operators have entered, mode 0600).
@@ -41,7 +42,7 @@ const MEMORY: u64 = 16 << 20;
 pub struct StoreConfig {
     /// Its directory; made if it is missing.
     pub path: PathBuf,
-    /// How long a group is gathered before it is written.
+    /// How long after a group the next one is written, at the earliest.
     pub window: Duration,
     /// How many writes may wait.
     pub queue: usize,

@@ -52,6 +52,8 @@ pub(super) struct Writer {
     owed: BTreeSet<RawKey>,
     /// Not before this is the database opened again.
     retry_at: Option<Instant>,
+    /// When the last group came to its end.
+    last: Option<Instant>,
     closing: bool,
 }
 
@@ -74,6 +76,7 @@ impl Writer {
             writes: 0,
             owed: BTreeSet::new(),
             retry_at: None,
+            last: None,
             closing: false,
         }
     }
@@ -86,7 +89,8 @@ impl Writer {
         }
     }
 
-    /// Waits for a first write, then lets others join it. One sleep, not a wake-up for each write.
+    /// Waits for a first write, then lets others join it, unless nothing was written of late: a
+    /// woken phone registers alone and need not wait. One sleep, not a wake-up for each write.
     fn gather(&mut self) {
         let first = if self.owed.is_empty() {
             self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -98,8 +102,11 @@ impl Writer {
             Err(RecvTimeoutError::Disconnected) => self.closing = true,
             Err(RecvTimeoutError::Timeout) => return,
         }
-        if !self.closing {
-            std::thread::sleep(self.window);
+        if !self.closing
+            && let Some(last) = self.last
+        {
+            let idle = Clock::now().saturating_duration_since(last);
+            std::thread::sleep(self.window.saturating_sub(idle));
         }
         while self.writes < GROUP as u64 && !self.closing {
             match self.jobs.try_recv() {
@@ -154,6 +161,7 @@ impl Writer {
         }
         self.changes.clear();
         self.writes = 0;
+        self.last = Some(Clock::now());
     }
 
     fn attempt(&mut self) -> Result<(), ()> {
