@@ -47,7 +47,7 @@ certs/server.pem:
 
 .PHONY: test
 test: ## Install what the tests need, and run all of them
-	$(call say,what the tests need: Rust, SIPp, fail2ban and Chromium. Asterisk is fetched by the live tests themselves)
+	$(call say,what the tests need: Rust, SIPp, fail2ban, Chromium, tshark and sngrep. Asterisk is fetched by the live tests themselves)
 	@.ci/need rust sipp=sip-tester fail2ban-regex=fail2ban chromium=chromium chromedriver=chromium-driver tshark=tshark sngrep=sngrep
 	$(call say,format)
 	@cargo fmt --check
@@ -130,6 +130,9 @@ deb: ## Build a Debian package
 	$(call say,cargo deb)
 	@command -v cargo-deb >/dev/null || cargo install --locked --quiet cargo-deb@3.8.0
 	@cargo build --locked --release --bin rouse
+	@mkdir -p target/pages && cd target/pages && rouse=$(abspath $(CARGO_TARGET_DIR))/release/rouse && \
+	    "$$rouse" man man && "$$rouse" completions bash >rouse.bash && \
+	    "$$rouse" completions zsh >_rouse && "$$rouse" completions fish >rouse.fish
 	@cargo deb --locked --no-build --output $(DEB)
 
 .PHONY: test-package
@@ -137,6 +140,9 @@ test-package: deb ## Install, run, upgrade and purge the package; check the aler
 	$(call say,the package: install - run - stop - upgrade - purge)
 	@if [ "$$(id -u)" = 0 ]; then tests/packaging/deb.sh $(DEB); \
 	else echo "left out: installing needs root; sudo tests/packaging/deb.sh $(DEB)"; fi
+	$(call say,the image without an engine: size - user - health check)
+	@if [ "$$(id -u)" = 0 ]; then tests/packaging/image.sh $(CARGO_TARGET_DIR)/release/rouse; \
+	else echo "left out: a root of its own needs root"; fi
 	$(call say,alert rules: promtool)
 	@.ci/need promtool=prometheus
 	@promtool check rules config/prometheus/rouse.rules.yml

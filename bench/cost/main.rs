@@ -2,7 +2,7 @@
 //!
 //! `cost` plays everything under valgrind and prints the counts; `cost check` fails if one is above
 //! its ceiling. `cost play call 1000 10000 1000` plays one work, so many times, with so many agents
-//! on so many flows: for profilers.
+//! on so many flows: for profilers; `call-told` and `wake-told` remember their timelines.
 
 #![expect(
     clippy::expect_used,
@@ -56,7 +56,10 @@ fn play(name: &str, times: usize, crowd: Crowd) {
     };
     rouse::telemetry::init(&config).expect("logs");
     let mut stage = Stage::new(crowd, Free);
-    match name {
+    if name.ends_with("-told") {
+        stage.remember();
+    }
+    match name.trim_end_matches("-told") {
         "call" => (0..times).for_each(|_| stage.call()),
         "register" => (0..times).for_each(|_| stage.register()),
         "refresh" => (0..times).for_each(|_| stage.refresh()),
@@ -64,7 +67,9 @@ fn play(name: &str, times: usize, crowd: Crowd) {
             stage.sleep();
             (0..times).for_each(|_| stage.wake());
         }
-        _ => println!("call, register, refresh or wake"),
+        _ => {
+            println!("call, register, refresh or wake; call-told, wake-told: with their timelines")
+        }
     }
     let Free = stage.into_meter();
 }

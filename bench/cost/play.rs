@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rouse::proto::gateway::{Gateway, Genesis};
 use rouse::proto::push::{Pns, Prid, PushAccepted, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
@@ -24,6 +25,7 @@ use rouse::proto::{
     ListenerId, Output, StoreTicket, StoreWrite, Transport,
 };
 use rouse::telemetry::metrics::Metrics;
+use rouse::telemetry::timeline::{Keep, Recorder};
 
 /// Times between two units of work: a transaction's 32 s hold 3,200 others.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -64,6 +66,8 @@ pub(crate) struct Stage<M> {
     tickets: Vec<StoreTicket>,
     stored: Option<StoredBinding>,
     outputs: Vec<Output>,
+    /// What remembers the calls, if anybody does.
+    recorder: Option<Mutex<Recorder>>,
 }
 
 /// What the way in reads PURRs with.
@@ -73,7 +77,7 @@ static PURRS: LazyLock<Purrs> = LazyLock::new(|| Purrs::new(&[9; 32]));
 #[inline(never)]
 pub(crate) fn work(
     gateway: &mut Gateway,
-    metrics: &Metrics,
+    (metrics, recorder): (&Metrics, Option<&Mutex<Recorder>>),
     now: Instant,
     input: Arrival,
     outputs: &mut Vec<Output>,
@@ -96,6 +100,9 @@ pub(crate) fn work(
     while let Some(output) = gateway.poll_output() {
         if let Output::Event(event) = &output {
             metrics.record(event);
+            if let Some(recorder) = recorder {
+                recorder.lock().record(now, event);
+            }
         } else {
             outputs.push(output);
         }
@@ -139,9 +146,24 @@ impl<M: Meter> Stage<M> {
             tickets: Vec::new(),
             stored: None,
             outputs: Vec::with_capacity(64),
+            recorder: None,
         };
         stage.populate();
         stage
+    }
+
+    /// From here on calls are remembered, as many as by default.
+    pub(crate) fn remember(&mut self) {
+        let keep = Keep {
+            calls: 1000,
+            bytes: 16 << 20,
+            notes: 16_384,
+        };
+        let anchor = ClockAnchor {
+            instant: self.now,
+            unix_ms: 1_800_000_000_000,
+        };
+        self.recorder = Some(Mutex::new(Recorder::new(0, keep, anchor)));
     }
 
     /// The meter, in the end.
@@ -347,11 +369,12 @@ impl<M: Meter> Stage<M> {
 
     fn feed(&mut self, arrival: Arrival) {
         let mut arrival = Some(arrival);
-        let (gateway, metrics) = (&mut self.gateway, &self.metrics);
+        let gateway = &mut self.gateway;
+        let told = (&self.metrics, self.recorder.as_ref());
         let (outputs, now) = (&mut self.outputs, self.now);
         self.meter.count(&mut || {
             if let Some(arrival) = arrival.take() {
-                work(gateway, metrics, now, arrival, outputs);
+                work(gateway, told, now, arrival, outputs);
             }
         });
         self.sort_out();

@@ -21,6 +21,9 @@ pub(super) struct CheckArgs {
     /// Ask nobody: neither Asterisk nor the push services.
     #[arg(long)]
     offline: bool,
+    /// Ask only whether the gateway of this configuration runs here and answers: exit code 0 or 1.
+    #[arg(long, conflicts_with = "offline")]
+    alive: bool,
 }
 
 /// Runs `rouse check`.
@@ -29,6 +32,15 @@ pub(super) fn run(arguments: &CheckArgs) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
+    if arguments.alive {
+        return match reach::alive(&config) {
+            Ok(answer) => {
+                output::line(answer);
+                Exit::Done
+            }
+            Err(problem) => fail(&anyhow::Error::msg(problem)),
+        };
+    }
     let mut report = Report::default();
     report.ok("config", arguments.config.config.display());
     if let Some(web) = &config.push.webpush {

@@ -2,7 +2,7 @@
 //! the transport that the node's URI or DNS names. And do the push services take our credentials?
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::cli::check::Report;
 use crate::config::Config;
 use crate::io::pns::{PnsConfig, PushService};
 use crate::io::resolver::Resolver;
-use crate::proto::settings::Node;
+use crate::proto::settings::{Listener, Node};
 use crate::proto::{Hop, Transport};
 
 /// How long a node may take.
@@ -157,6 +157,33 @@ fn explain(address: SocketAddr, transport: Transport, error: &io::Error) -> Stri
         );
     }
     format!("{label} {address}: {error}")
+}
+
+/// Whether a gateway answers where this configuration has one: an OPTIONS over UDP if it listens
+/// there, else a connection.
+pub(super) fn alive(config: &Config) -> Result<String, String> {
+    let listeners = &config.settings.listeners;
+    let is_udp = |listener: &&Listener| listener.transport == Transport::Udp;
+    let listener = listeners.iter().find(is_udp).or_else(|| listeners.first());
+    let listener = listener.ok_or("nothing is listened on")?;
+    let mut address = listener.address;
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            address.set_ip(Ipv6Addr::LOCALHOST.into());
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => {}
+    }
+    let label = listener.transport.label();
+    let asked = if listener.transport == Transport::Udp {
+        over_udp(address)
+    } else {
+        connect(address).map(|_| "it listens".to_owned())
+    };
+    let told = asked.map(|answer| format!("{label} {address}: {answer}"));
+    told.map_err(|error| format!("{label} {address}: {error}"))
 }
 
 fn over_udp(address: SocketAddr) -> io::Result<String> {

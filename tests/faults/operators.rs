@@ -104,6 +104,26 @@ async fn a_drain_over_the_api_refuses_new_calls_and_ends_none() {
 }
 
 #[tokio::test]
+async fn whether_it_is_alive_is_asked_by_a_command() {
+    let mut scene = Scene::new().await;
+    let asked = |file: std::path::PathBuf| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rouse"));
+        command.args(["check", "--alive", "--config"]).arg(file);
+        command.output().expect("it runs")
+    };
+    let answer = asked(scene.rouse.file());
+    assert!(answer.status.success(), "{answer:?}");
+    let told = String::from_utf8_lossy(&answer.stdout).into_owned();
+    assert!(
+        told.starts_with("udp 127.") && told.contains("200"),
+        "{told}"
+    );
+    scene.rouse.kill();
+    let answer = asked(scene.rouse.file());
+    assert_eq!(answer.status.code(), Some(1), "{answer:?}");
+}
+
+#[tokio::test]
 async fn one_agents_messages_and_steps_are_logged_for_as_long_as_an_operator_wants() {
     let (scene, api) = operated(false).await;
     let client = plain(api);

@@ -3,9 +3,56 @@
 use std::os::unix::net::UnixDatagram;
 
 use nix::sys::signal::Signal;
+use rouse::proto::Transport;
 
-use crate::rig::scene::Scene;
+use crate::rig::scene::{Scene, registered, talk};
 use crate::rig::{SOON, home};
+
+/// Holds the sockets that the configuration names, and becomes Rouse, as systemd does for a socket unit.
+const MANAGER: &str = r#"
+import os, re, socket, sys
+text = open(sys.argv[-1]).read()
+places = re.findall(r'transport = "(\w+)"\naddress = "([\d.]+):(\d+)"', text)
+for at, (transport, host, port) in enumerate(places):
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+    held = socket.socket(socket.AF_INET, kind)
+    held.bind((host, int(port)))
+    if kind == socket.SOCK_STREAM:
+        held.listen(64)
+    # Above what will be counted from 3, and only then down.
+    os.dup2(held.fileno(), 100 + at)
+for at in range(len(places)):
+    os.dup2(100 + at, 3 + at)
+os.environ["LISTEN_FDS"] = str(len(places))
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+/// Nobody could bind them again: whoever is served is served over them.
+#[tokio::test]
+async fn the_sockets_of_the_service_manager_are_served() {
+    let scene = Scene::with(|setup| {
+        setup.through = ["python3", "-c", MANAGER].map(str::to_owned).to_vec();
+    })
+    .await;
+    for (user, transport) in [
+        (1001, Transport::Udp),
+        (1002, Transport::Tcp),
+        (1003, Transport::Tls),
+    ] {
+        let config = scene.handset(user, transport);
+        let mut phone = registered(&config).await;
+        let mut call = scene
+            .asterisk
+            .call(&user.to_string(), "2000")
+            .await
+            .expect("a 100");
+        let mut ringing = phone.next_call().await.expect("it rings");
+        talk(&mut ringing, &mut call).await;
+    }
+    let log = scene.rouse.log();
+    assert!(!log.contains("no [[listen]] names"), "{log}");
+}
 
 #[tokio::test]
 async fn the_service_manager_hears_every_step() {

@@ -20,11 +20,16 @@ is "the state's rights" "$(stat -c '%U %a' /var/lib/rouse)" "rouse 700"
 is "the keys' rights" "$(stat -c '%U:%G %a' /etc/rouse/certs)" "root:rouse 750"
 is "the configuration's rights" "$(stat -c '%U:%G %a' /etc/rouse/rouse.toml)" "root:rouse 640"
 dpkg-query --show --showformat='${Conffiles}\n' rouse | grep -q /etc/rouse/rouse.toml || fail "no conffile"
+dpkg -L rouse | grep -q '/rouse\.socket$' || fail "no socket unit"
+man=$(dpkg -L rouse | grep -c '/man1/rouse.*\.1\(\.gz\)\?$' || true)
+[ "$man" -ge 10 ] || fail "$man pages of the manual"
+bash -n /usr/share/bash-completion/completions/rouse || fail "the completions for bash do not hold"
+grep -q '^#compdef rouse' /usr/share/zsh/vendor-completions/_rouse || fail "no completions for zsh"
 su -s /bin/sh rouse -c 'rouse check --offline --config /etc/rouse/rouse.toml' >/dev/null ||
     fail "the configuration that is shipped does not hold"
 if command -v systemd-analyze >/dev/null; then
     # Before systemd 253 Type=notify-reload is unknown; the unit says what to do there.
-    wrong=$(systemd-analyze verify --man=no "$unit" 2>&1 | grep -i rouse | grep -v notify-reload || true)
+    wrong=$(systemd-analyze verify --man=no "$unit" "${unit%.service}.socket" 2>&1 | grep -i rouse | grep -v notify-reload || true)
     [ -z "$wrong" ] || fail "$wrong"
 fi
 
