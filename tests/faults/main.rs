@@ -23,6 +23,7 @@ mod operators;
 mod push;
 mod reload;
 mod rig;
+mod secrets;
 mod supervised;
 mod takeover;
 mod upstream;

@@ -7,7 +7,7 @@ use crate::proto::proxy::missed::is_elsewhere;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Cancelling, Phase, ResponseContext,
 };
-use crate::proto::proxy::{Proxy, stamp, validate};
+use crate::proto::proxy::{Proxy, stamp};
 use crate::proto::reject::Reject;
 use crate::proto::sip::{HeaderName, Message, Reply};
 use crate::proto::timer::{ContextTimer, Timer};
@@ -38,7 +38,7 @@ impl Proxy {
         };
         let mut reply = Reply::new(request, 200, "OK");
         stamp(&mut reply, flow, request);
-        reply.to_tag(validate::local_tag(request));
+        reply.to_tag(self.tags.of(request));
         let reply = reply.finish();
         self.transactions.respond(fx, cancel, 200, reply);
         let Some(context) = self.servers.get(&invite).copied() else {

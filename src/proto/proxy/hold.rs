@@ -22,7 +22,7 @@ use crate::proto::effects::Effects;
 use crate::proto::event::{Kept, KeptEnd, KeptOutcome};
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{Branch, BranchState, Hold, Phase, ResponseContext};
-use crate::proto::proxy::{Proxy, stamp, validate};
+use crate::proto::proxy::{Proxy, stamp};
 use crate::proto::push::wake::Waiter;
 use crate::proto::push::{MessageNotice, Notice, PushError};
 use crate::proto::reject::Reject;
@@ -267,7 +267,7 @@ impl Proxy {
         };
         let mut reply = Reply::new(&context.request, status, phrase);
         stamp(&mut reply, &context.flow, &context.request);
-        reply.to_tag(validate::local_tag(&context.request));
+        reply.to_tag(self.tags.of(&context.request));
         let reply = reply.finish();
         self.transactions.respond(fx, context.server, status, reply);
         self.answered(fx, context, status);

@@ -105,6 +105,7 @@ pub struct Proxy {
     /// What is kept for devices that sleep.
     shelf: hold::Shelf,
     guard: Guard,
+    tags: validate::Tags,
     is_draining: bool,
     /// When the call came that is just taken up from an earlier process.
     resumed: Option<Instant>,
@@ -139,6 +140,7 @@ impl Proxy {
             upstreams: Upstreams::new(settings.clone()),
             transactions: Transactions::new(timing, shard, limit, transaction_key),
             signer: TokenSigner::new(key),
+            tags: validate::Tags::new(key),
             purrs: Purrs::new(key),
             settings,
             shard,
@@ -453,7 +455,7 @@ impl Proxy {
         }
         let mut reply = Reply::new(request, status, phrase);
         stamp(&mut reply, flow, request);
-        reply.to_tag(validate::local_tag(request));
+        reply.to_tag(self.tags.of(request));
         if reject == Reject::BadExtension {
             for option in request.values(HeaderName::ProxyRequire) {
                 reply.header(HeaderName::Unsupported, option);

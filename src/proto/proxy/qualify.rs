@@ -59,26 +59,26 @@ impl Proxy {
         request: &Message,
         server: ServerId,
     ) -> Result<(), Reject> {
-        let reply = options_reply(flow, request, true);
+        let reply = options_reply(self.tags, flow, request, true);
         self.transactions.respond(fx, server, 200, reply);
         Ok(())
     }
 
     /// Writes the 200 for a ping; in short if a long one would serve who sends in another's name.
     pub(super) fn ping_reply(&self, flow: &Flow, request: &Message) -> Bytes {
-        let reply = options_reply(flow, request, true);
+        let reply = options_reply(self.tags, flow, request, true);
         if self.amplifies(flow, request, reply.len()) {
-            return options_reply(flow, request, false);
+            return options_reply(self.tags, flow, request, false);
         }
         reply
     }
 }
 
 /// Writes a 200 to an OPTIONS, with or without what can be sent here (RFC 3261 §11.2).
-fn options_reply(flow: &Flow, request: &Message, is_full: bool) -> Bytes {
+fn options_reply(tags: validate::Tags, flow: &Flow, request: &Message, is_full: bool) -> Bytes {
     let mut reply = Reply::new(request, 200, "OK");
     stamp(&mut reply, flow, request);
-    reply.to_tag(validate::local_tag(request));
+    reply.to_tag(tags.of(request));
     if is_full {
         reply.header(HeaderName::Allow, ALLOW);
         reply.header(HeaderName::Accept, "application/sdp");

@@ -122,9 +122,29 @@ pub(super) fn loop_hash(request: &Message) -> u64 {
     hasher.finish()
 }
 
-/// A To tag for an answer of ours: the same for each retransmission of the request.
-pub(super) fn local_tag(request: &Message) -> [u8; 16] {
-    let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6574_6167, 0);
+/// What makes the To tags of our answers: nobody without the gateway's key can tell them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tags([u64; 2]);
+
+impl Tags {
+    /// Those of a gateway: the same after a restart, in every shard.
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        let part = |label: u64| {
+            let mut hasher = SipHasher13::new_with_keys(0x726f_7573_6574_6167, label);
+            hasher.write(key);
+            hasher.finish()
+        };
+        Self([part(0), part(1)])
+    }
+
+    /// A To tag for an answer of ours: the same for each retransmission of the request.
+    pub(super) fn of(self, request: &Message) -> [u8; 16] {
+        local_tag(self.0, request)
+    }
+}
+
+fn local_tag([high, low]: [u64; 2], request: &Message) -> [u8; 16] {
+    let mut hasher = SipHasher13::new_with_keys(high, low);
     let via = request.top_via();
     hasher.write(via.as_ref().ok().and_then(Via::branch).unwrap_or_default());
     hasher.write(request.call_id().unwrap_or_default());
@@ -163,4 +183,25 @@ pub(super) fn stateless_branch(request: &Message, shard: u16) -> impl AsRef<[u8]
         nonce: hasher.finish(),
     }
     .branch_bytes(shard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_one_request_are_the_same_with_one_key_and_none_is_with_another() {
+        let request = |branch: &str| {
+            let text = format!(
+                "OPTIONS sip:h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch={branch}\r\n\
+                From: <sip:a@h>;tag=1\r\nTo: <sip:a@h>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n"
+            );
+            Message::parse(text.into()).unwrap()
+        };
+        let tags = Tags::new(&[7; 32]);
+        let tag = tags.of(&request("z9hG4bK1"));
+        assert_eq!(Tags::new(&[7; 32]).of(&request("z9hG4bK1")), tag);
+        assert_ne!(Tags::new(&[8; 32]).of(&request("z9hG4bK1")), tag);
+        assert_ne!(tags.of(&request("z9hG4bK2")), tag);
+    }
 }

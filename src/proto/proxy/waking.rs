@@ -13,7 +13,7 @@ use crate::proto::proxy::missed::is_elsewhere;
 use crate::proto::proxy::response_context::{
     Branch, BranchState, Hold, Leg, Phase, ResponseContext, Target,
 };
-use crate::proto::proxy::{stamp, validate};
+use crate::proto::proxy::stamp;
 use crate::proto::push::params::NoPush;
 use crate::proto::push::wake::{Pushed, Waiter};
 use crate::proto::push::{CallNotice, Notice};
@@ -145,7 +145,7 @@ impl Proxy {
         };
         let mut reply = Reply::new(&context.request, status, phrase);
         stamp(&mut reply, &context.flow, &context.request);
-        reply.to_tag(validate::local_tag(&context.request));
+        reply.to_tag(self.tags.of(&context.request));
         let reply = reply.finish();
         self.transactions.respond(fx, context.server, status, reply);
     }
