@@ -234,7 +234,7 @@ pub fn in_device_mode_each_device_has_its_own_contact() {
         register(
             tcp(2),
             "1001",
-            APNS,
+            "pn-provider=fcm;pn-param=project;pn-prid=token:2",
             ";+sip.instance=\"<urn:uuid:2>\"",
             60,
             2,
