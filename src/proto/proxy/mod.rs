@@ -47,6 +47,7 @@ mod missed;
 mod oversize;
 mod preprocess;
 mod qualify;
+mod recognise;
 mod register;
 mod response;
 mod response_context;

@@ -11,7 +11,6 @@ use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::{
     Branch, Change, Granted, Hold, Kind, Phase, Registration, ResponseContext, Target,
 };
-use crate::proto::push::params::PushParams;
 use crate::proto::registration::binding::{Asked, Binding};
 use crate::proto::registration::location::Agent;
 use crate::proto::registration::outbound;
@@ -21,8 +20,7 @@ use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Decimal, Edit, HeaderName, Message};
 use crate::proto::transaction::ServerId;
 use crate::proto::{
-    AorId, AppId, BindingId, BindingKey, Claim, Event, Flow, FlowId, Output, StoreTicket,
-    StoreWrite,
+    AorId, AppId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
 };
 
 impl Proxy {
@@ -89,59 +87,6 @@ impl Proxy {
         });
         self.open(fx, context);
         Ok(())
-    }
-
-    /// A device whose first REGISTER is under way is still the same when it asks again, with a new
-    /// instance or from another place: what waits for it must not wait for another.
-    fn recognise_under_way(&self, relay: &mut Relay, flow: FlowId) {
-        let aor = relay.aor.id();
-        let Ask::Devices(devices) = &mut relay.ask else {
-            return;
-        };
-        let under_way = self.registering.get(&aor).into_iter().flatten();
-        for context in under_way.filter_map(|id| self.contexts.peek(*id)) {
-            let Kind::Register(registration) = &context.kind else {
-                continue;
-            };
-            let Ask::Devices(others) = &registration.relay.ask else {
-                continue;
-            };
-            for device in &mut *devices {
-                let is_known = |key| self.location.binding(key).is_some();
-                let binding = device.id;
-                if is_known(BindingKey { aor, binding }) {
-                    continue;
-                }
-                let is_there = context.flow.id == flow;
-                let mut same = others.iter().filter(|other| other.expires > 0);
-                if let Some(same) = same.find(|other| other.is_same(device, is_there)) {
-                    device.id = same.id;
-                }
-            }
-        }
-    }
-
-    /// A device whose binding ended while it was being woken is still the one that is woken, by
-    /// whatever instance it comes back: RFC 8599 §5.6.2 asks for its push parameters alone.
-    fn recognise_woken(&self, relay: &mut Relay) {
-        let aor = relay.aor.id();
-        let Ask::Devices(devices) = &mut relay.ask else {
-            return;
-        };
-        for device in devices {
-            let app = device.push.as_ref().ok().map(PushParams::wakes);
-            let woken = app.and_then(|app| self.wakes.device_of(aor, app));
-            let has_binding = |binding| {
-                let key = BindingKey { aor, binding };
-                self.location.binding(key).is_some()
-            };
-            if let Some(woken) = woken
-                && !has_binding(device.id)
-                && !has_binding(woken.binding)
-            {
-                device.id = woken.binding;
-            }
-        }
     }
 
     fn check_device_limit(&self, relay: &Relay) -> Result<(), Reject> {

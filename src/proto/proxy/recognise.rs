@@ -1,0 +1,63 @@
+//! Which device a REGISTER speaks of, beside what the location service knows (RFC 5626 §6, RFC 8599
+//! §5.6.2): one whose first REGISTER is under way, and one that is woken after its binding ended.
+
+use crate::proto::proxy::Proxy;
+use crate::proto::proxy::response_context::Kind;
+use crate::proto::push::params::PushParams;
+use crate::proto::registration::relay::{Ask, Relay};
+use crate::proto::{BindingKey, FlowId};
+
+impl Proxy {
+    /// A device whose first REGISTER is under way is still the same when it asks again, with a new
+    /// instance or from another place: what waits for it must not wait for another.
+    pub(super) fn recognise_under_way(&self, relay: &mut Relay, flow: FlowId) {
+        let aor = relay.aor.id();
+        let Ask::Devices(devices) = &mut relay.ask else {
+            return;
+        };
+        let under_way = self.registering.get(&aor).into_iter().flatten();
+        for context in under_way.filter_map(|id| self.contexts.peek(*id)) {
+            let Kind::Register(registration) = &context.kind else {
+                continue;
+            };
+            let Ask::Devices(others) = &registration.relay.ask else {
+                continue;
+            };
+            for device in &mut *devices {
+                let is_known = |key| self.location.binding(key).is_some();
+                let binding = device.id;
+                if is_known(BindingKey { aor, binding }) {
+                    continue;
+                }
+                let is_there = context.flow.id == flow;
+                let mut same = others.iter().filter(|other| other.expires > 0);
+                if let Some(same) = same.find(|other| other.is_same(device, is_there)) {
+                    device.id = same.id;
+                }
+            }
+        }
+    }
+
+    /// A device whose binding ended while it was being woken is still the one that is woken, by
+    /// whatever instance it comes back: RFC 8599 §5.6.2 asks for its push parameters alone.
+    pub(super) fn recognise_woken(&self, relay: &mut Relay) {
+        let aor = relay.aor.id();
+        let Ask::Devices(devices) = &mut relay.ask else {
+            return;
+        };
+        for device in devices {
+            let app = device.push.as_ref().ok().map(PushParams::wakes);
+            let woken = app.and_then(|app| self.wakes.device_of(aor, app));
+            let has_binding = |binding| {
+                let key = BindingKey { aor, binding };
+                self.location.binding(key).is_some()
+            };
+            if let Some(woken) = woken
+                && !has_binding(device.id)
+                && !has_binding(woken.binding)
+            {
+                device.id = woken.binding;
+            }
+        }
+    }
+}
