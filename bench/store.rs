@@ -159,7 +159,7 @@ fn load(path: &Path) {
     let open = started.elapsed();
     let mut bytes = 0;
     let loaded: Loaded = opened
-        .load(0, |binding| bytes += binding.contact.len())
+        .load(0, |binding: StoredBinding| bytes += binding.contact.len())
         .unwrap();
     println!(
         "start with {} bindings: {:.0} ms to open, {:.0} ms to read",
@@ -262,7 +262,6 @@ fn binding(number: u64) -> StoredBinding {
             remote,
             transport: Transport::Udp,
         },
-        call_id: format!("a84b4c76e66710-{number}").into(),
         expires_unix: 4_000_000_000,
         registered_ms: 2_000_000_000_000,
     }
@@ -274,5 +273,5 @@ fn serialized() -> usize {
     let push = one.push.as_ref().map_or(0, |push| {
         push.app.len() + 2 * push.call_token.expose().len() + 10
     });
-    one.user.len() + one.domain.len() + one.contact.len() + one.call_id.len() + push + 48 + 40
+    one.user.len() + one.domain.len() + one.contact.len() + push + 48 + 40
 }

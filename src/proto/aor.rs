@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hash::Hasher;
+use std::ops::RangeInclusive;
 
 use siphasher::sip::SipHasher13;
 
@@ -33,12 +34,69 @@ impl Aor {
 
 impl fmt::Display for Aor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.user)?;
-        if self.domain.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "@{}", self.domain)
+        write_aor(f, (&self.user, &self.domain))
+    }
+}
+
+/// An address-of-record in one piece, where there are millions of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PackedAor {
+    /// User, then domain.
+    text: Box<str>,
+    at: u16,
+}
+
+impl PackedAor {
+    /// User part, unescaped.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.parts().0
+    }
+
+    /// Domain in lower case; empty for the gateway's own addresses.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.parts().1
+    }
+
+    /// The same in two pieces.
+    #[must_use]
+    pub fn unpack(&self) -> Aor {
+        let (user, domain) = self.parts();
+        Aor {
+            user: user.into(),
+            domain: domain.into(),
         }
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        let parts = self.text.split_at_checked(usize::from(self.at));
+        parts.unwrap_or((&self.text, ""))
+    }
+}
+
+impl From<&Aor> for PackedAor {
+    fn from(aor: &Aor) -> Self {
+        Self {
+            text: [&*aor.user, &*aor.domain].concat().into(),
+            // A user has at most 256 bytes.
+            at: u16::try_from(aor.user.len()).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+impl fmt::Display for PackedAor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_aor(f, self.parts())
+    }
+}
+
+fn write_aor(f: &mut fmt::Formatter<'_>, (user, domain): (&str, &str)) -> fmt::Result {
+    f.write_str(user)?;
+    if domain.is_empty() {
+        Ok(())
+    } else {
+        write!(f, "@{domain}")
     }
 }
 
@@ -90,6 +148,15 @@ pub fn shard_of_hash(hash: u32, shards: u16) -> u16 {
     ((u64::from(hash) * u64::from(shards.max(1))) >> 32) as u16
 }
 
+/// The hashes of users that are a shard's.
+#[must_use]
+pub fn users_of_shard(shard: u16, shards: u16) -> RangeInclusive<u32> {
+    let first = |shard: u64| (shard << 32).div_ceil(u64::from(shards.max(1)));
+    let (start, end) = (first(shard.into()), first(u64::from(shard) + 1));
+    let within = |hash: u64| u32::try_from(hash).unwrap_or(u32::MAX);
+    within(start)..=within(end.saturating_sub(1))
+}
+
 /// Reads exactly 16 hexadecimal digits.
 #[must_use]
 pub fn hex_u64(digits: &[u8]) -> Option<u64> {
@@ -132,6 +199,21 @@ mod tests {
         assert_eq!(one.shard(7), two.shard(7));
         assert_eq!(one.shard(7), shard_of_hash(user_hash(b"1001"), 7));
         assert!(one.shard(7) < 7);
+    }
+
+    #[test]
+    fn the_shards_share_all_users_and_each_knows_its_own() {
+        for shards in 1..=64 {
+            let mut next = 0_u64;
+            for shard in 0..shards {
+                let users = users_of_shard(shard, shards);
+                assert_eq!(u64::from(*users.start()), next);
+                assert_eq!(shard_of_hash(*users.start(), shards), shard);
+                assert_eq!(shard_of_hash(*users.end(), shards), shard);
+                next = u64::from(*users.end()) + 1;
+            }
+            assert_eq!(next, 1 << 32);
+        }
     }
 
     #[test]

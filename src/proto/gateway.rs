@@ -93,7 +93,15 @@ impl Gateway {
 
     /// Fires what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.pop_due(now) {
+        loop {
+            let (timer, binding) = (self.timers.next(), self.proxy.location().next_due());
+            if binding.is_some_and(|due| due <= now && timer.is_none_or(|timer| due < timer)) {
+                self.with(now, |proxy, fx| proxy.on_bindings_due(fx));
+                continue;
+            }
+            let Some(timer) = self.timers.pop_due(now) else {
+                return;
+            };
             self.with(now, |proxy, fx| proxy.on_timer(fx, timer));
         }
     }
@@ -106,7 +114,8 @@ impl Gateway {
     /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let binding = self.proxy.location().next_due();
+        self.timers.next().into_iter().chain(binding).min()
     }
 
     /// Who is registered, for whoever asks.
@@ -137,7 +146,9 @@ impl Gateway {
 
     /// The armed timers, for invariant checks.
     pub fn timers(&self) -> impl Iterator<Item = (Instant, Timer)> + '_ {
-        self.timers.iter()
+        let bindings = self.proxy.location().dues();
+        let bindings = bindings.map(|(due, key)| (due, Timer::Binding(key)));
+        self.timers.iter().chain(bindings)
     }
 
     fn with<T>(&mut self, now: Instant, act: impl FnOnce(&mut Proxy, &mut Effects<'_>) -> T) -> T {

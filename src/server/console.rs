@@ -423,12 +423,12 @@ fn select(
         }
         for binding in &agent.bindings {
             let key = BindingKey {
-                aor: agent.aor.id(),
+                aor: agent.id,
                 binding: binding.id,
             };
             let is_after = after.is_none_or(|after| key > after);
             let is_in_state = query.state.is_none_or(|state| state == state_of(binding));
-            if is_after && is_in_state && binding.expires > now {
+            if is_after && is_in_state && binding.expires() > now {
                 least.push(key);
             }
             if least.len() > limit + 1 {
@@ -449,7 +449,7 @@ fn select(
 fn is_named(agent: &Agent, wanted: &str) -> bool {
     match wanted.split_once('@') {
         Some(_) => agent.aor.to_string().contains(wanted),
-        None => agent.aor.user.contains(wanted) || agent.aor.domain.contains(wanted),
+        None => agent.aor.user().contains(wanted) || agent.aor.domain().contains(wanted),
     }
 }
 
@@ -463,10 +463,10 @@ fn state_of(binding: &Binding) -> DeviceState {
 
 fn view(agent: &Agent, binding: &Binding, now: Instant, groups: &[Arc<str>]) -> DeviceView {
     let key = BindingKey {
-        aor: agent.aor.id(),
+        aor: agent.id,
         binding: binding.id,
     };
-    let left = binding.expires.saturating_duration_since(now);
+    let left = binding.expires().saturating_duration_since(now);
     let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
     let upstream = groups.get(usize::from(agent.upstream));
     DeviceView {
@@ -474,12 +474,12 @@ fn view(agent: &Agent, binding: &Binding, now: Instant, groups: &[Arc<str>]) -> 
         agent: agent.aor.to_string(),
         upstream: upstream.map_or_else(String::new, |name| name.to_string()),
         state: state_of(binding),
-        instance: binding.instance.as_deref().map(str::to_owned),
-        transport: binding.last_flow.transport.label().to_owned(),
-        address: binding.last_flow.remote.to_string(),
+        instance: binding.instance().map(String::from),
+        transport: binding.last_flow().transport.label().to_owned(),
+        address: binding.last_flow().remote.to_string(),
         registered_ms: binding.registered_ms,
         expires_ms: Clock::unix_ms().saturating_add(left),
-        push: binding.push.as_deref().map(push_view),
+        push: binding.push().as_ref().map(push_view),
         last_push: None,
     }
 }
@@ -535,23 +535,25 @@ fn targets_of(gateway: &Gateway, agent: &str) -> Option<Vec<(BindingKey, String,
         .split_once('@')
         .map_or((agent, None), |(u, d)| (u, Some(d)));
     let agents = gateway.location().agents().filter(|agent| {
-        *agent.aor.user == *user && domain.is_none_or(|domain| *agent.aor.domain == *domain)
+        agent.aor.user() == user && domain.is_none_or(|domain| agent.aor.domain() == domain)
     });
     let mut targets = Vec::new();
     let mut is_known = false;
     for agent in agents {
         is_known = true;
         for binding in &agent.bindings {
-            let Some(push) = &binding.push else { continue };
+            let Some(push) = binding.push() else {
+                continue;
+            };
             let key = BindingKey {
-                aor: agent.aor.id(),
+                aor: agent.id,
                 binding: binding.id,
             };
             let target = PushTarget {
                 pns: push.pns,
-                app: push.app.clone(),
-                detail: push.detail.clone(),
-                token: push.call_token.clone(),
+                app: push.app,
+                detail: push.detail,
+                token: push.call_token,
             };
             targets.push((key, agent.aor.to_string(), target));
         }

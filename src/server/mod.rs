@@ -457,13 +457,17 @@ fn restore(
             })
         })
         .collect();
-    let loaded = opened.load(anchor.unix_ms / 1000, |binding| {
-        let shard = usize::from(binding.key.aor.shard(shards));
-        if let Some(gateway) = gateways.get_mut(shard) {
-            let command = Command::Restore(Box::new(binding));
-            gateway.handle_input(anchor.instant, Input::Command(command));
-        }
-    })?;
+    let mut takers: Vec<_> = gateways
+        .iter_mut()
+        .map(|gateway| {
+            move |binding| {
+                let command = Command::Restore(Box::new(binding));
+                gateway.handle_input(anchor.instant, Input::Command(command));
+            }
+        })
+        .collect();
+    let loaded = opened.load_shards(anchor.unix_ms / 1000, &mut takers)?;
+    drop(takers);
     let purrs = Purrs::new(&opened.gateway_key());
     let mut calls = 0_usize;
     opened.calls(|call| {

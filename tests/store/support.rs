@@ -139,7 +139,6 @@ pub(crate) fn binding(number: u64) -> StoredBinding {
             remote: "192.0.2.1:40000".parse().unwrap(),
             transport: Transport::Udp,
         },
-        call_id: format!("a84b4c76e66710-{number}").into(),
         expires_unix: FAR,
         registered_ms: NOW * 1000,
     }

@@ -7,8 +7,10 @@
 //! fjall panics on some damaged files: every call that reads or writes is caught at this border.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database as Fjall, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -162,19 +164,54 @@ impl Database {
             })
     }
 
-    /// Hands out every binding that is live at this time and removes the others.
-    pub(super) fn load(
+    /// Hands out every binding that is live at this time and removes the others. Of so many
+    /// takers each gets those of its shard, all of them at once, each on a thread of its own.
+    pub(super) fn load<E: FnMut(StoredBinding) + Send>(
         &self,
         path: &Path,
         sealer: &Sealer,
         now_unix: u64,
-        mut each: impl FnMut(StoredBinding),
+        takers: &mut [E],
     ) -> Result<Loaded, StoreError> {
-        let mut extensions = self.extensions_on_disk(path)?;
+        let shards = u16::try_from(takers.len()).unwrap_or(u16::MAX);
+        let read: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..shards)
+                .zip(takers)
+                .map(|(shard, each)| {
+                    let keys = schema::keys_of_shard(shard, shards);
+                    scope.spawn(move || self.load_part(path, sealer, now_unix, keys, each))
+                })
+                .collect();
+            threads.into_iter().map(ScopedJoinHandle::join).collect()
+        });
         let mut loaded = Loaded::default();
         let mut stale = Vec::new();
+        for part in read {
+            let gave_up = |_| damaged(path, "the database gave up on it");
+            let (live, expired, mut gone) = part.map_err(gave_up)??;
+            loaded.live += live;
+            loaded.expired += expired;
+            stale.append(&mut gone);
+        }
+        self.sweep(&stale);
+        Ok(loaded)
+    }
+
+    /// Loads the bindings of these keys; returns how many are live, how many have expired, and what
+    /// has to go.
+    fn load_part(
+        &self,
+        path: &Path,
+        sealer: &Sealer,
+        now_unix: u64,
+        keys: RangeInclusive<RawKey>,
+        mut each: impl FnMut(StoredBinding),
+    ) -> Result<(usize, usize, Vec<RawKey>), StoreError> {
+        let mut extensions = self.extensions_on_disk(path, keys.clone())?;
+        let mut live = 0;
+        let mut stale = Vec::new();
         let mut buffer = Vec::new();
-        for guard in self.bindings.iter() {
+        for guard in self.bindings.range(keys) {
             let (key, value) = guard
                 .into_inner()
                 .map_err(|error| StoreError::database(path, error))?;
@@ -184,18 +221,17 @@ impl Database {
                 binding.registered_ms = extension.registered_ms;
             }
             if binding.expires_unix > now_unix {
-                loaded.live += 1;
+                live += 1;
                 each(binding);
             } else {
                 stale.push(schema::encode_key(binding.key));
             }
         }
-        loaded.expired = stale.len();
+        let expired = stale.len();
         let mut orphans: Vec<RawKey> = extensions.into_keys().collect();
         orphans.sort_unstable();
         stale.append(&mut orphans);
-        self.sweep(&stale);
-        Ok(loaded)
+        Ok((live, expired, stale))
     }
 
     /// Hands out every call that waits, oldest first. One that cannot be read is removed: whoever
@@ -228,9 +264,13 @@ impl Database {
         Ok(())
     }
 
-    fn extensions_on_disk(&self, path: &Path) -> Result<HashMap<RawKey, Extension>, StoreError> {
+    fn extensions_on_disk(
+        &self,
+        path: &Path,
+        keys: RangeInclusive<RawKey>,
+    ) -> Result<HashMap<RawKey, Extension>, StoreError> {
         let mut extensions = HashMap::new();
-        for guard in self.extensions.iter() {
+        for guard in self.extensions.range(keys) {
             let (key, value) = guard
                 .into_inner()
                 .map_err(|error| StoreError::database(path, error))?;
@@ -385,7 +425,7 @@ mod tests {
         change(&database);
         database.fjall.persist(PersistMode::SyncAll).unwrap();
         drop(database);
-        Database::open(&path, &key_file, &sealer)?.load(&path, &sealer, 0, drop)
+        Database::open(&path, &key_file, &sealer)?.load(&path, &sealer, 0, &mut [drop])
     }
 
     fn put(keyspace: &Keyspace, key: &[u8], value: &[u8]) {

@@ -61,14 +61,14 @@ impl Files {
     }
 
     /// See [`Database::load`].
-    pub(super) fn load(
+    pub(super) fn load<E: FnMut(StoredBinding) + Send>(
         &self,
         now_unix: u64,
-        each: impl FnMut(StoredBinding),
+        takers: &mut [E],
     ) -> Result<Loaded, StoreError> {
         self.database.as_ref().map_or_else(
             || Ok(Loaded::default()),
-            |database| database.load(&self.path, &self.sealer, now_unix, each),
+            |database| database.load(&self.path, &self.sealer, now_unix, takers),
         )
     }
 
@@ -190,7 +190,6 @@ mod tests {
                 remote: ([192, 0, 2, 1], 1).into(),
                 transport: Transport::Tcp,
             },
-            call_id: "call".into(),
             expires_unix: 100,
             registered_ms: 1,
         }
@@ -204,7 +203,10 @@ mod tests {
     fn held(files: &Files) -> Vec<u64> {
         let mut numbers = Vec::new();
         files
-            .load(0, |found| numbers.push(found.key.aor.0))
+            .load(
+                0,
+                &mut [|found: StoredBinding| numbers.push(found.key.aor.0)],
+            )
             .unwrap();
         numbers
     }

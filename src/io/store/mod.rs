@@ -179,9 +179,21 @@ impl OpenedStore {
     pub fn load(
         &self,
         now_unix: u64,
-        each: impl FnMut(StoredBinding),
+        each: impl FnMut(StoredBinding) + Send,
     ) -> Result<Loaded, StoreError> {
-        self.files.load(now_unix, each)
+        self.load_shards(now_unix, &mut [each])
+    }
+
+    /// As [`OpenedStore::load`], for as many shards as there are takers, each on a thread.
+    ///
+    /// # Errors
+    /// As [`OpenedStore::load`].
+    pub fn load_shards<E: FnMut(StoredBinding) + Send>(
+        &self,
+        now_unix: u64,
+        takers: &mut [E],
+    ) -> Result<Loaded, StoreError> {
+        self.files.load(now_unix, takers)
     }
 
     /// Hands out every call that waited for a phone when the last process ended, oldest first.

@@ -8,9 +8,11 @@
 //! the fields that it knows. Any other change needs a new version, which this one refuses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
+use crate::proto::aor::users_of_shard;
 use crate::proto::push::params::PushParams;
 use crate::proto::push::{Pns, Prid};
 use crate::proto::registration::binding::StoredBinding;
@@ -49,6 +51,19 @@ pub(super) struct Extension {
 /// Writes a key.
 pub(super) fn encode_key(key: BindingKey) -> RawKey {
     ((u128::from(key.aor.0) << 64) | u128::from(key.binding.0)).to_be_bytes()
+}
+
+/// The keys of a shard's bindings.
+pub(super) fn keys_of_shard(shard: u16, shards: u16) -> RangeInclusive<RawKey> {
+    let users = users_of_shard(shard, shards);
+    let key = |user: u32, rest: u32| {
+        let rest = u64::from(rest);
+        encode_key(BindingKey {
+            aor: AorId(u64::from(user) << 32 | rest),
+            binding: BindingId(rest << 32 | rest),
+        })
+    };
+    key(*users.start(), 0)..=key(*users.end(), u32::MAX)
 }
 
 /// Reads a key.
@@ -100,7 +115,8 @@ pub(super) fn encode(binding: &StoredBinding, into: &mut Vec<u8>) {
     writer.option(binding.reg_id, |w, id| w.number(u64::from(id)));
     writer.option(binding.push.as_ref(), Writer::push);
     writer.flow(binding.flow);
-    writer.text(&binding.call_id);
+    // A Call-ID once stood here.
+    writer.text("");
     *into = writer.0;
 }
 
@@ -109,7 +125,7 @@ pub(super) fn decode(key: BindingKey, raw: &[u8]) -> Result<StoredBinding, Decod
     let mut reader = Reader(raw);
     let expires_unix = reader.number()?;
     let registered_ms = reader.number()?;
-    Ok(StoredBinding {
+    let binding = StoredBinding {
         key,
         expires_unix,
         registered_ms,
@@ -121,8 +137,9 @@ pub(super) fn decode(key: BindingKey, raw: &[u8]) -> Result<StoredBinding, Decod
         reg_id: reader.option(Reader::narrow)?,
         push: reader.option(Reader::push)?,
         flow: reader.flow()?,
-        call_id: reader.text()?,
-    })
+    };
+    reader.text()?;
+    Ok(binding)
 }
 
 /// Writes a call that waits, without its name.
@@ -443,7 +460,6 @@ mod tests {
                 remote: SocketAddrV6::new(Ipv6Addr::LOCALHOST, 65_535, 9, 2).into(),
                 transport: Transport::Udp,
             },
-            call_id: "a84b4c76e66710".into(),
             expires_unix: u64::MAX,
             registered_ms: 1_700_000_000_123,
         }

@@ -11,8 +11,9 @@ use crate::proto::effects::Effects;
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::Branch;
 use crate::proto::push::{Notice, refresh};
-use crate::proto::registration::binding::{Asked, Binding, StoredBinding, unpushed_apps};
-use crate::proto::registration::location::FlowChange;
+use crate::proto::registration::asked::Asked;
+use crate::proto::registration::binding::{Binding, NewBinding, StoredBinding, unpushed_apps};
+use crate::proto::registration::location::{FlowChange, Replaced};
 use crate::proto::timer::Timer;
 use crate::proto::{
     BindingKey, Claim, CloseReason, Destination, Event, FlowId, Output, StoreWrite,
@@ -24,7 +25,7 @@ impl Proxy {
         fx: &mut Effects<'_>,
         aor: &Aor,
         upstream: u16,
-        mut binding: Binding,
+        binding: NewBinding,
     ) -> BindingKey {
         let key = BindingKey {
             aor: aor.id(),
@@ -32,24 +33,9 @@ impl Proxy {
         };
         let expires = binding.expires.saturating_duration_since(fx.now);
         let flow = binding.last_flow;
-        self.guard.on_registered(&flow);
-        binding.last_call = self.location.binding(key).and_then(|old| old.last_call);
-        let due = next_due(fx, &binding);
-        binding.timer = Some(fx.timers.arm(due, Timer::Binding(key)));
-        let (old, changes) = self.location.put(aor, upstream, binding);
-        if let Some(timer) = old.as_ref().and_then(|old| old.timer) {
-            fx.cancel(timer);
-        }
-        self.report_left(fx, &changes);
-        let left = old.as_ref().and_then(Binding::flow);
-        if let Some(left) = left.filter(|left| left.id != flow.id) {
-            self.watch_calls(fx, key, left.id);
-        }
-        if old.is_some() {
-            self.listen_again(fx, key);
-        }
+        let old = self.enter(fx, aor, upstream, binding);
         let is_new = old.is_none();
-        let before = old.as_ref().and_then(Binding::flow);
+        let before = old.and_then(|old| old.flow);
         let is_moved = before.is_none_or(|old| old.id != flow.id);
         fx.event(Event::Registered {
             key,
@@ -62,14 +48,46 @@ impl Proxy {
         key
     }
 
+    /// Puts a binding into memory; returns what was there.
+    fn enter(
+        &mut self,
+        fx: &mut Effects<'_>,
+        aor: &Aor,
+        upstream: u16,
+        binding: NewBinding,
+    ) -> Option<Replaced> {
+        let key = BindingKey {
+            aor: aor.id(),
+            binding: binding.id,
+        };
+        self.guard.on_registered(&binding.last_flow);
+        let flow = binding.last_flow.id;
+        let (old, changes) = self.location.put(aor, upstream, binding);
+        self.schedule(fx, key);
+        self.report_left(fx, &changes);
+        let left = old.as_ref().and_then(|old| old.flow);
+        if let Some(left) = left.filter(|left| left.id != flow) {
+            self.watch_calls(fx, key, left.id);
+        }
+        if old.is_some() {
+            self.listen_again(fx, key);
+        }
+        old
+    }
+
     /// Takes a binding out of memory.
     pub(super) fn drop_binding(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
-        if let Some((_, binding, change)) = self.location.remove(key) {
-            if let Some(timer) = binding.timer {
-                fx.cancel(timer);
-            }
+        if let Some((_, flow, change)) = self.location.remove(key) {
             self.report_left(fx, change.as_slice());
-            self.watch_calls(fx, key, binding.last_flow.id);
+            self.watch_calls(fx, key, flow.id);
+        }
+    }
+
+    /// Has a binding looked at when it is time.
+    fn schedule(&mut self, fx: &Effects<'_>, key: BindingKey) {
+        if let Some(binding) = self.location.binding(key) {
+            let due = next_due(fx, binding);
+            self.location.schedule(key, due);
         }
     }
 
@@ -135,7 +153,7 @@ impl Proxy {
             if key.aor == claim.by.aor || is_kept || has_both {
                 continue;
             }
-            if binding.asked.at > claim.asked && binding.is_flow_open {
+            if binding.asked().at > claim.asked && binding.flow().is_some() {
                 newer.push(binding.claim(key.aor, claim.app));
                 continue;
             }
@@ -160,26 +178,29 @@ impl Proxy {
         fx.output(Output::Claim(claim));
     }
 
+    /// A binding has to be looked at.
+    pub(in crate::proto) fn on_bindings_due(&mut self, fx: &mut Effects<'_>) {
+        if let Some(key) = self.location.pop_due(fx.now) {
+            self.on_timer(fx, Timer::Binding(key));
+        }
+    }
+
     /// A binding's time is over, or its device must be asked to register again.
     pub(super) fn on_binding_due(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
-        let Some(binding) = self.location.binding_mut(key) else {
+        let Some(binding) = self.location.binding(key) else {
             return;
         };
-        if binding.expires <= fx.now {
+        if binding.expires() <= fx.now {
             self.on_expired(fx, key);
             return;
         }
-        let due = next_due(fx, binding);
-        binding.timer = Some(fx.timers.arm(due, Timer::Binding(key)));
-        let left = binding.expires.saturating_duration_since(fx.now);
+        let left = binding.expires().saturating_duration_since(fx.now);
         let has_token = binding
-            .push
-            .as_ref()
+            .push()
             .is_some_and(|push| push.alert_token.is_some());
-        let is_awake = self.location.binding(key).is_some_and(|binding| {
-            let heard = self.location.last_heard(binding);
-            binding.is_awake(fx.now, heard)
-        });
+        let heard = self.location.last_heard(binding);
+        let is_awake = binding.is_awake(fx.now, heard);
+        self.schedule(fx, key);
         // What is awake and was told that it is pushed may wait for the push all the same.
         if !is_awake || (has_token && refresh::is_last_call(left)) {
             self.notify(fx, key, Notice::Refresh, left);
@@ -227,10 +248,7 @@ impl Proxy {
             };
             let aor: Box<str> = agent.aor.to_string().into();
             let siblings = self.location.same_device(key);
-            if agent
-                .binding(key.binding)
-                .is_some_and(|binding| binding.push.is_some())
-            {
+            if agent.binding(key.binding).is_some_and(Binding::has_push) {
                 let change = self.location.close_flow(key);
                 report_flows(fx, change.as_slice());
                 fx.event(Event::Asleep { key, aor });
@@ -289,40 +307,56 @@ impl Proxy {
         let is_unpushed = stored.push.is_none();
         let former_apps =
             is_unpushed.then(|| unpushed_apps(&stored.contact, stored.instance.as_deref()));
-        let binding = Binding {
+        let binding = NewBinding {
             id: key.binding,
             q: q_of(&stored.contact),
             contact: stored.contact,
             instance: stored.instance,
             reg_id: stored.reg_id,
-            push: stored.push.map(Box::new),
-            former_apps: former_apps.flatten(),
+            push: stored.push,
+            former_apps: former_apps.unwrap_or_default(),
             last_flow: stored.flow,
             is_durable: true,
             awaits_store: false,
             is_flow_open,
             last_heard: None,
-            call_id: stored.call_id,
-            last_call: None,
             expires: fx.now + Duration::from_secs(left),
             registered_ms: stored.registered_ms,
             asked: Asked {
                 at: fx.now,
-                cseq: None,
+                number: None,
             },
-            timer: None,
         };
-        self.put_binding(fx, &aor, upstream, binding);
+        // No event: half a million of them would be half a million lines of the log.
+        self.enter(fx, &aor, upstream, binding);
     }
 
     /// A binding as the store keeps it.
     pub(super) fn stored(&self, key: BindingKey) -> Option<StoredBinding> {
         let agent = self.location.agent(key.aor)?;
-        Some(self.stored_of(&agent.aor, agent.upstream, agent.binding(key.binding)?))
+        let binding = agent.binding(key.binding)?;
+        let aor = agent.aor.unpack();
+        Some(StoredBinding {
+            key,
+            user: aor.user,
+            domain: aor.domain,
+            upstream: self.upstream_name(agent.upstream),
+            contact: binding.contact(),
+            instance: binding.instance(),
+            reg_id: binding.reg_id(),
+            push: binding.push(),
+            flow: binding.last_flow(),
+            expires_unix: self.unix_seconds(binding.expires()),
+            registered_ms: binding.registered_ms,
+        })
     }
 
-    pub(super) fn stored_of(&self, aor: &Aor, upstream: u16, binding: &Binding) -> StoredBinding {
-        let group = self.settings.upstreams.get(usize::from(upstream));
+    pub(super) fn stored_of(
+        &self,
+        aor: &Aor,
+        upstream: u16,
+        binding: &NewBinding,
+    ) -> StoredBinding {
         StoredBinding {
             key: BindingKey {
                 aor: aor.id(),
@@ -330,16 +364,20 @@ impl Proxy {
             },
             user: aor.user.clone(),
             domain: aor.domain.clone(),
-            upstream: group.map_or_else(|| "".into(), |group| (*group.name).into()),
+            upstream: self.upstream_name(upstream),
             contact: binding.contact.clone(),
             instance: binding.instance.clone(),
             reg_id: binding.reg_id,
-            push: binding.push.as_deref().cloned(),
+            push: binding.push.clone(),
             flow: binding.last_flow,
-            call_id: binding.call_id.clone(),
             expires_unix: self.unix_seconds(binding.expires),
             registered_ms: binding.registered_ms,
         }
+    }
+
+    fn upstream_name(&self, upstream: u16) -> Box<str> {
+        let group = self.settings.upstreams.get(usize::from(upstream));
+        group.map_or_else(|| "".into(), |group| (*group.name).into())
     }
 
     fn unix_seconds(&self, at: Instant) -> u64 {
@@ -361,12 +399,14 @@ fn report_flows(fx: &mut Effects<'_>, changes: &[FlowChange]) {
 
 /// When a binding has to be looked at next: to refresh it by a push, or at its end.
 fn next_due(fx: &Effects<'_>, binding: &Binding) -> Instant {
+    let expires = binding.expires();
+    if !binding.has_push() {
+        return expires;
+    }
     let age = Duration::from_millis(fx.unix_ms.saturating_sub(binding.registered_ms));
     let since = fx.now.checked_sub(age).unwrap_or(fx.now);
-    let refresh = refresh::next(since, binding.expires, fx.now, binding.refreshes_itself());
-    refresh
-        .filter(|_| binding.push.is_some())
-        .unwrap_or(binding.expires)
+    let refresh = refresh::next(since, expires, fx.now, binding.refreshes_itself);
+    refresh.unwrap_or(expires)
 }
 
 fn q_of(contact: &[u8]) -> u16 {

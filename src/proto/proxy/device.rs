@@ -70,7 +70,7 @@ impl Proxy {
             }
             return self.fail_branch(fx, context, index, Reject::NoDevice);
         };
-        let can_wake = binding.push.is_some()
+        let can_wake = binding.has_push()
             && match context.hold {
                 Hold::Call | Hold::Message => true,
                 Hold::Notify(_) => false,
@@ -160,7 +160,7 @@ impl Proxy {
         random: u64,
     ) -> Option<Message> {
         let uri = self.location.binding(key)?.contact_uri();
-        let uri = std::str::from_utf8(uri).ok()?;
+        let uri = std::str::from_utf8(&uri).ok()?;
         let via = Text::of(self.via(&Leg::over(flow), branch, 0)?);
         let host = &self
             .upstreams
@@ -385,7 +385,7 @@ impl Proxy {
             return;
         };
         let can_wake = match self.location.binding(key) {
-            Some(binding) => binding.push.is_some(),
+            Some(binding) => binding.has_push(),
             // Its time was over, and it is about to be there again.
             None => self.registering.contains_key(&key.aor),
         };

@@ -126,7 +126,7 @@ impl Proxy {
         {
             let contact = branch.device().and_then(|key| self.location.binding(key));
             let is_sips = sips::is_promised(request)
-                || contact.is_some_and(|binding| sips::is_sips(binding.contact_uri()));
+                || contact.is_some_and(|binding| sips::is_sips(&binding.contact_uri()));
             self.record_route(&mut edit, key, &context.flow, leg, is_sips)?;
         }
         Some(edit.finish())
@@ -168,7 +168,7 @@ impl Proxy {
     /// A device takes part in a call.
     pub(super) fn took_part(&mut self, fx: &Effects<'_>, key: BindingKey) {
         if let Some(binding) = self.location.binding_mut(key) {
-            binding.last_call = Some(fx.now);
+            binding.set_last_call(Some(fx.now));
         }
     }
 

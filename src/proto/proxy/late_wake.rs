@@ -13,6 +13,7 @@ use crate::proto::proxy::Proxy;
 use crate::proto::proxy::branch::{calling, set_state};
 use crate::proto::proxy::response_context::{BranchState, Cancelling, Late, Leg, ResponseContext};
 use crate::proto::proxy::waking::report_step;
+use crate::proto::registration::binding::Binding;
 use crate::proto::sip::{Contact, Message, Text};
 use crate::proto::timer::{ContextTimer, Timer};
 use crate::proto::{BindingKey, Destination, Flow, Output};
@@ -27,10 +28,7 @@ impl Proxy {
         key: BindingKey,
         reasons: &[&[u8]],
     ) {
-        let push = self
-            .location
-            .binding(key)
-            .and_then(|binding| binding.push.as_ref());
+        let push = self.location.binding(key).and_then(Binding::push);
         let is_shown = push.is_some_and(|push| push.pns.shows_calls());
         let late = self.settings.wake.late;
         if !is_shown || late.is_zero() || context.is_in_dialog || !context.is_invite() {
@@ -66,10 +64,7 @@ impl Proxy {
         let here = Destination::Flow(flow.id);
         let there = late.sent.take().filter(|(_, to)| *to == here);
         report_step(fx, context, key, Step::CameLate);
-        let last_call = self
-            .location
-            .binding(key)
-            .and_then(|binding| binding.last_call);
+        let last_call = self.location.binding(key).and_then(Binding::last_call);
         let waiters = self.by_device.get(&key).cloned().unwrap_or_default();
         let has_another = last_call.is_some_and(|at| at > context.started)
             || waiters.iter().any(|waiter| self.contexts.is_live(*waiter));
@@ -86,7 +81,7 @@ impl Proxy {
         self.send(fx, context, index, Leg::over(flow));
         // This is no call that another late one could disturb.
         if let Some(binding) = self.location.binding_mut(key) {
-            binding.last_call = last_call;
+            binding.set_last_call(last_call);
         }
         let Some(calling) = calling(context, index) else {
             return;

@@ -301,7 +301,7 @@ impl Proxy {
         let named = keys.iter().find(|key| {
             self.location
                 .agent(key.aor)
-                .is_some_and(|a| Some(&a.aor.user) == user.as_ref())
+                .is_some_and(|a| Some(a.aor.user()) == user.as_deref())
         });
         named.or_else(|| keys.first()).copied()
     }

@@ -11,7 +11,8 @@ use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::{
     Branch, Change, Granted, Hold, Kind, Phase, Registration, ResponseContext, Target,
 };
-use crate::proto::registration::binding::{Asked, Binding};
+use crate::proto::registration::asked::Asked;
+use crate::proto::registration::binding::{Binding, NewBinding};
 use crate::proto::registration::location::Agent;
 use crate::proto::registration::outbound;
 use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
@@ -20,7 +21,7 @@ use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Decimal, Edit, HeaderName, Message};
 use crate::proto::transaction::ServerId;
 use crate::proto::{
-    AorId, AppId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
+    AorId, BindingId, BindingKey, Claim, Event, Flow, Output, StoreTicket, StoreWrite,
 };
 
 impl Proxy {
@@ -149,7 +150,6 @@ impl Proxy {
             return;
         }
         let (flow, asked) = (context.flow, context.asked());
-        let call_id = context.call_id();
         let Kind::Register(registration) = &mut context.kind else {
             return;
         };
@@ -161,7 +161,7 @@ impl Proxy {
             return;
         };
         report_shortened(fx, relay, &granted);
-        let changes = self.changes(fx, relay, (flow, asked), &call_id, &granted);
+        let changes = self.changes(fx, relay, (flow, asked), &granted);
         let outstanding = changes.len();
         for change in &changes {
             let write = self.write_of(relay, change);
@@ -224,14 +224,12 @@ impl Proxy {
                 aor: registration.relay.aor.id(),
                 binding: device.id,
             };
-            let known = self
-                .location
-                .binding(key)
-                .and_then(|binding| binding.push.as_deref());
-            let is_proven = device
-                .push
-                .as_ref()
-                .is_ok_and(|push| known.is_some_and(|known| known.wakes_same_app(push)));
+            let known = self.location.binding(key).and_then(Binding::push);
+            let is_proven = device.push.as_ref().is_ok_and(|push| {
+                known
+                    .as_ref()
+                    .is_some_and(|known| known.wakes_same_app(push))
+            });
             if !is_proven {
                 continue;
             }
@@ -244,13 +242,18 @@ impl Proxy {
     }
 
     /// The claims to an app that this agent did not have before.
-    fn claims(&self, aor: AorId, binding: &Binding) -> SmallVec<[Claim; 2]> {
+    fn claims(&self, aor: AorId, binding: &NewBinding) -> SmallVec<[Claim; 2]> {
         let by = BindingKey {
             aor,
             binding: binding.id,
         };
-        let is_new = |app: &AppId| !self.location.with_app(*app).contains(&by);
-        let apps = binding.apps().into_iter().filter(is_new);
+        let old = self.location.binding(by);
+        // Nearly always.
+        if binding.push.is_some() && old.is_some_and(|old| old.is_same(binding)) {
+            return SmallVec::new();
+        }
+        let old = old.map(Binding::apps).unwrap_or_default();
+        let apps = binding.apps().into_iter().filter(|app| !old.contains(app));
         apps.map(|app| binding.claim(aor, app)).collect()
     }
 
@@ -282,9 +285,9 @@ impl Proxy {
 
     /// Takes away what the same device was granted as another by a REGISTER that was under way with
     /// this one: neither could know of the other.
-    fn drop_twin(&mut self, fx: &mut Effects<'_>, aor: AorId, binding: &Binding) {
+    fn drop_twin(&mut self, fx: &mut Effects<'_>, aor: AorId, binding: &NewBinding) {
         let place = (binding.contact_uri(), binding.last_flow.id);
-        let (instance, push) = (binding.instance.as_deref(), binding.push.as_deref());
+        let (instance, push) = (binding.instance.as_deref(), binding.push.as_ref());
         let agent = self.location.agent(aor);
         let twin = agent.and_then(|a| a.number_of(instance, binding.reg_id, push, place));
         if let Some(twin) = twin.filter(|twin| *twin != binding.id) {
@@ -298,7 +301,6 @@ impl Proxy {
         fx: &Effects<'_>,
         relay: &Relay,
         (flow, asked): (Flow, Asked),
-        call_id: &str,
         granted: &[(BindingId, u32)],
     ) -> Vec<Change> {
         let aor = relay.aor.id();
@@ -310,7 +312,7 @@ impl Proxy {
                     .map(|agent| agent.bindings.as_slice())
                     .unwrap_or_default();
                 let leaving = bindings.iter();
-                let leaving = leaving.filter(|binding| !binding.came_after(asked, call_id));
+                let leaving = leaving.filter(|binding| !binding.came_after(asked));
                 return leaving.map(|binding| Change::Remove(binding.id)).collect();
             }
             Ask::Devices(devices) => devices,
@@ -319,16 +321,20 @@ impl Proxy {
         for (device, (_, expires)) in devices.iter().zip(granted) {
             if *expires == 0 {
                 let known = agent.and_then(|agent| agent.binding(device.id));
-                if known.is_some_and(|known| !known.came_after(asked, call_id)) {
+                if known.is_some_and(|known| !known.came_after(asked)) {
                     changes.push(Change::Remove(device.id));
                 }
                 continue;
             }
-            let binding = binding_of(fx, device, (flow, asked), call_id, *expires);
+            let binding = binding_of(fx, device, (flow, asked), *expires);
             if let Some(later) = agent.and_then(|agent| overtaken_by(agent, &binding)) {
                 if later.awaits_store {
-                    let stored = self.stored_of(&relay.aor, relay.upstream, later);
-                    changes.push(Change::Again(Box::new(stored)));
+                    let key = BindingKey {
+                        aor: relay.aor.id(),
+                        binding: later.id,
+                    };
+                    let stored = self.stored(key).map(Box::new);
+                    changes.extend(stored.map(Change::Again));
                 }
                 continue;
             }
@@ -353,14 +359,7 @@ impl Proxy {
             Change::Put { binding, stored } => {
                 let key = stored.key;
                 let old = self.location.binding(key);
-                let is_same = old.is_some_and(|old| {
-                    old.is_durable
-                        && old.contact == binding.contact
-                        && old.push == binding.push
-                        && old.last_flow == binding.last_flow
-                        && old.instance == binding.instance
-                        && old.call_id == binding.call_id
-                });
+                let is_same = old.is_some_and(|old| old.is_durable && old.is_same(binding));
                 if is_same {
                     let (expires_unix, registered_ms) = (stored.expires_unix, stored.registered_ms);
                     StoreWrite::Extend {
@@ -402,7 +401,7 @@ impl Proxy {
 
     /// Answers the phone, lets go those that leave, and lets go on who waited.
     fn grant(&mut self, fx: &mut Effects<'_>, context: &mut ResponseContext) {
-        let (asked, call_id) = (context.asked(), context.call_id());
+        let asked = context.asked();
         let Kind::Register(registration) = &mut context.kind else {
             return;
         };
@@ -417,7 +416,7 @@ impl Proxy {
             };
             // It has registered again while the store was writing this.
             let binding = self.location.binding(key);
-            if binding.is_some_and(|binding| binding.came_after(asked, &call_id)) {
+            if binding.is_some_and(|binding| binding.came_after(asked)) {
                 continue;
             }
             self.drop_binding(fx, key);
@@ -536,39 +535,35 @@ fn binding_of(
     fx: &Effects<'_>,
     device: &DeviceAsk,
     (flow, asked): (Flow, Asked),
-    call_id: &str,
     expires: u32,
-) -> Binding {
-    Binding {
+) -> NewBinding {
+    NewBinding {
         id: device.id,
         contact: device.contact.clone(),
         instance: device.instance.clone(),
         reg_id: device.reg_id,
-        push: device.push.clone().ok().map(Box::new),
-        former_apps: None,
+        push: device.push.clone().ok(),
+        former_apps: SmallVec::new(),
         last_flow: flow,
         is_durable: false,
         awaits_store: true,
         is_flow_open: true,
         last_heard: Some(fx.now),
-        call_id: call_id.into(),
-        last_call: None,
         expires: fx.now + Duration::from_secs(u64::from(expires)),
         registered_ms: fx.unix_ms,
         asked,
-        timer: None,
         q: device.q,
     }
 }
 
 /// The device's binding by a REGISTER that arrived later.
-fn overtaken_by<'a>(agent: &'a Agent, binding: &Binding) -> Option<&'a Binding> {
+fn overtaken_by<'a>(agent: &'a Agent, binding: &NewBinding) -> Option<&'a Binding> {
     let place = (binding.contact_uri(), binding.last_flow.id);
-    let (instance, push) = (binding.instance.as_deref(), binding.push.as_deref());
+    let (instance, push) = (binding.instance.as_deref(), binding.push.as_ref());
     let same = agent.number_of(instance, binding.reg_id, push, place);
     [Some(binding.id), same]
         .into_iter()
         .flatten()
         .filter_map(|id| agent.binding(id))
-        .find(|known| known.is_flow_open && known.came_after(binding.asked, &binding.call_id))
+        .find(|known| known.flow().is_some() && known.came_after(binding.asked))
 }

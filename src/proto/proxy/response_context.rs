@@ -17,7 +17,8 @@ use smallvec::SmallVec;
 use crate::proto::event::CallNumber;
 use crate::proto::proxy::best_response::Best;
 use crate::proto::proxy::upstream::UpstreamHop;
-use crate::proto::registration::binding::{Asked, Binding, StoredBinding};
+use crate::proto::registration::asked::{Asked, Number};
+use crate::proto::registration::binding::{NewBinding, StoredBinding};
 use crate::proto::registration::relay::Relay;
 use crate::proto::sip::Message;
 use crate::proto::timer::TimerKey;
@@ -109,7 +110,7 @@ pub(super) struct Granted {
 pub(super) enum Change {
     /// It is there, until its expiry.
     Put {
-        binding: Box<Binding>,
+        binding: Box<NewBinding>,
         stored: Box<StoredBinding>,
     },
     /// A registration that a later one has overtaken before that was durable: the device's record
@@ -366,7 +367,10 @@ impl ResponseContext {
     pub(super) fn asked(&self) -> Asked {
         Asked {
             at: self.started,
-            cseq: self.request.cseq().ok().map(|cseq| cseq.number),
+            number: self.request.cseq().ok().map(|cseq| {
+                let call_id = self.request.call_id().unwrap_or_default();
+                Number::of(call_id, cseq.number)
+            }),
         }
     }
 

@@ -180,17 +180,17 @@ impl Proxy {
             return Err(Reject::Forbidden);
         }
         let mut branches: SmallVec<[Branch; 1]> = SmallVec::new();
-        let mut instances: SmallVec<[&str; 2]> = SmallVec::new();
+        let mut instances: SmallVec<[Box<str>; 2]> = SmallVec::new();
         // Of several flows of one device (RFC 5626 §5.3) the one that was heard last stands for it.
         let mut order: SmallVec<[_; 2]> = agent.bindings.iter().collect();
         order.sort_by_key(|b| {
             std::cmp::Reverse((b.q, b.flow().is_some(), self.location.last_heard(b)))
         });
         for device in order {
-            if binding.is_some_and(|wanted| wanted != device.id) || device.expires <= fx.now {
+            if binding.is_some_and(|wanted| wanted != device.id) || device.expires() <= fx.now {
                 continue;
             }
-            if let Some(instance) = device.instance.as_deref() {
+            if let Some(instance) = device.instance() {
                 if instances.contains(&instance) {
                     continue;
                 }

@@ -10,6 +10,7 @@ use crate::proto::proxy::response_context::{Hold, ResponseContext};
 use crate::proto::proxy::waking::{arm_retry, is_waiting};
 use crate::proto::push::wake::Sent;
 use crate::proto::push::{Notice, PushAccepted, PushError, PushId};
+use crate::proto::registration::binding::Binding;
 use crate::proto::{BindingKey, Event, Output, StoreWrite};
 
 /// First wait before a service that failed is asked again; each further one is twice as long.
@@ -76,7 +77,7 @@ impl Proxy {
             self.forget_token(fx, sent);
         }
         // The token for calls may live when another of the device's is dead.
-        let is_woken = self.location.binding(key).is_some_and(|b| b.push.is_some());
+        let is_woken = self.location.binding(key).is_some_and(Binding::has_push);
         if sent.notice == Notice::Wake.label() && is_woken {
             self.on_quiet_push_failed(fx, key, error);
         } else if sent.notice == "call" || !is_woken {
@@ -112,7 +113,7 @@ impl Proxy {
 
     /// Whether a request waits for a device that no push will bring.
     fn waits_in_vain(&self, context: &ResponseContext, key: BindingKey) -> bool {
-        let is_woken = self.location.binding(key).is_some_and(|b| b.push.is_some());
+        let is_woken = self.location.binding(key).is_some_and(Binding::has_push);
         match context.hold {
             Hold::Call => true,
             Hold::Brief { is_pushed } => is_pushed && !is_woken,
@@ -134,7 +135,7 @@ impl Proxy {
         let Some(binding) = self.location.binding(sent.key) else {
             return Token::NotAsked;
         };
-        let is_its = binding.push.as_ref().is_some_and(|push| {
+        let is_its = binding.push().is_some_and(|push| {
             push.call_token == sent.token || push.alert_token.as_ref() == Some(&sent.token)
         });
         // The device has shown its token again since: that word is newer than the service's. The
@@ -173,12 +174,12 @@ impl Proxy {
         let Some(binding) = self.location.binding_mut(key) else {
             return;
         };
-        match binding.push.as_mut() {
-            Some(push) if push.call_token != sent.token => push.alert_token = None,
+        match binding.push() {
+            Some(push) if push.call_token != sent.token => binding.forget_alert_token(),
             Some(_) | None => self.location.forget_push(key),
         }
         let binding = self.location.binding(key);
-        if binding.is_some_and(|b| b.is_flow_open || b.push.is_some()) {
+        if binding.is_some_and(|b| b.flow().is_some() || b.has_push()) {
             self.store_anew(fx, key);
         } else {
             self.remove_binding(fx, key);

@@ -60,7 +60,7 @@ impl Proxy {
         index: u16,
         key: BindingKey,
     ) {
-        let Some(params) = self.location.binding(key).and_then(|b| b.push.clone()) else {
+        let Some(params) = self.location.binding(key).and_then(Binding::push) else {
             return;
         };
         // What is left of the wait: a later try must not outlive it.
@@ -368,7 +368,7 @@ impl Proxy {
         reasons: &[&[u8]],
     ) {
         let binding = self.location.binding(key);
-        let params = binding.and_then(|binding| binding.push.as_ref());
+        let params = binding.and_then(Binding::push);
         // The push that says that the call was missed says this too.
         if params.is_none_or(|params| params.pns.shows_calls()) || self.will_be_missed(context) {
             return;
@@ -392,7 +392,7 @@ impl Proxy {
         lifetime: Duration,
     ) -> bool {
         let binding = self.location.binding(key);
-        let Some(params) = binding.and_then(|binding| binding.push.clone()) else {
+        let Some(params) = binding.and_then(Binding::push) else {
             return false;
         };
         let reason = match self.wakes.push(fx, key, &params, notice, lifetime) {

@@ -12,13 +12,13 @@ use smallvec::SmallVec;
 use crate::proto::aor::{Aor, CONTACT_PARAM};
 use crate::proto::push::params::{NoPush, PushParams, is_push_param};
 use crate::proto::push::refresh::SHORTEST;
-use crate::proto::registration::binding::device_identity;
+use crate::proto::registration::binding::{device_identity, instance_of};
 use crate::proto::registration::location::Agent;
 use crate::proto::registration::offer::{Offer, configured};
 use crate::proto::registration::outbound;
 use crate::proto::reject::Reject;
 use crate::proto::settings::{ContactMode, Settings};
-use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape, unquote};
+use crate::proto::sip::{Contact, HeaderName, Message, NameAddr, Uri, unescape};
 use crate::proto::{AorId, BindingId, BindingKey, FlowId};
 
 /// What a REGISTER asks when it names no time (RFC 3261 §10.2.1.1 leaves it to the registrar).
@@ -255,8 +255,8 @@ impl Relay {
         devices
             .iter()
             .filter_map(|device| {
-                let old = &agent.binding(device.id)?.contact;
-                uri_for_upstream(old, our_address, key(device))
+                let old = agent.binding(device.id)?.contact();
+                uri_for_upstream(&old, our_address, key(device))
             })
             .filter(|old| !named.contains(old))
             .map(|old| format!("<{}>;expires=0", String::from_utf8_lossy(&old)))
@@ -324,7 +324,7 @@ impl Relay {
             .bindings
             .iter()
             .filter(|binding| !named(binding.id))
-            .map(|binding| binding.expires.saturating_duration_since(now).as_secs())
+            .map(|binding| binding.expires().saturating_duration_since(now).as_secs())
             .max()?;
         Some(u32::try_from(stay).unwrap_or(u32::MAX)).filter(|stay| *stay > 0)
     }
@@ -396,11 +396,7 @@ impl DeviceAsk {
     ) -> Result<Self, Reject> {
         let uri = address.parse_uri().map_err(|_| Reject::Malformed)?;
         let push = PushParams::read(uri.params);
-        let instance = address
-            .params
-            .value("+sip.instance")
-            .and_then(|value| String::from_utf8(unquote(value).into_owned()).ok())
-            .map(|value| value.trim_matches(['<', '>']).into());
+        let instance = instance_of(address);
         // A reg-id counts the flows of an instance (RFC 5626 §4.2, §6): without one it says nothing.
         let reg_id = address.params.value("reg-id").and_then(number);
         let reg_id = reg_id.filter(|id| instance.is_some() && (1..1 << 31).contains(id));

@@ -459,7 +459,7 @@ impl Onlooker {
             let aor = AorId::of(user.as_bytes(), b"pbx.example.com");
             let is_known = world.agent(aor).is_some_and(|agent| {
                 let mut bindings = agent.bindings.iter();
-                bindings.any(|binding| binding.instance.as_deref() == Some(&*hold.instance))
+                bindings.any(|binding| binding.is_instance(&hold.instance))
             });
             let is_stored = world.stored.iter().any(|stored| {
                 *stored.user == *user && stored.instance.as_deref() == Some(&*hold.instance)
