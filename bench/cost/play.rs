@@ -449,6 +449,7 @@ fn settings() -> Settings {
             qualify: Qualify::Local,
             trust: vec!["127.0.0.2/32".parse().expect("a network")],
             expires: Duration::from_secs(36_000),
+            keep: None,
         }],
         wake: Wake {
             timeout: Duration::from_secs(180),

@@ -2,6 +2,7 @@
 //! found at start and not with the first call.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -13,6 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use super::mistake::Wrong;
 use super::secret::Secret;
+use crate::proto::digest::Secrets;
 
 const NO_CERTIFICATE: &str = "run `rouse certs` for development certificates, or correct the path";
 
@@ -108,6 +110,24 @@ pub(super) fn client_certificate(pem: String) -> Result<Secret<String>, Wrong> {
             "put both into one PEM file, or give the .p12 as it was exported",
         )),
     }
+}
+
+/// Reads a file of agents' hashed passwords; a mistake names a line and quotes nothing.
+pub(super) fn secrets(path: &str) -> Result<Secrets, Wrong> {
+    let text = read(path)?;
+    Secrets::read(&text).map_err(|line| {
+        Wrong::new(
+            format!("line {line} of \"{path}\" is no user:realm:HA1"),
+            "write user:realm:HA1 for MD5, user:realm:SHA-256:HA1 for SHA-256, as `htdigest` does; \
+             never the password itself",
+        )
+    })
+}
+
+/// Whether users other than its owner's group can read a file.
+pub(super) fn is_open_to_all(path: &str) -> bool {
+    // dropped: a file that is not there was reported by who read it.
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
 /// Takes a JSON text as a Google service account.

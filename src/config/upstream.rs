@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::files;
 use super::mistake::{Place, Wrong};
 use super::read::{Section, Text};
 use super::value;
-use crate::proto::settings::{ContactMode, Node, Qualify, Upstream};
+use crate::proto::settings::{ContactMode, Keep, Node, Qualify, Upstream};
 
 /// The registration time asked for when the file says nothing.
 pub(super) const EXPIRES: Duration = Duration::from_secs(3600);
+
+/// How long a phone may be silent whose registrations are kept.
+pub(super) const KEEP_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -55,7 +59,37 @@ fn upstream(section: &Section<'_>, earlier: &[Upstream], next: &mut u16) -> Upst
         qualify,
         trust,
         expires: section.duration("expires", EXPIRES, bounds),
+        keep: keep(section),
     }
+}
+
+/// Whether the gateway refreshes registrations itself, by whose passwords and for how long.
+fn keep(section: &Section<'_>) -> Option<Keep> {
+    let credentials = section.section("credentials");
+    let file = credentials.text("file");
+    let secrets = file
+        .as_ref()
+        .and_then(|file| credentials.parsed(file, files::secrets));
+    if let Some(file) = &file
+        && files::is_open_to_all(&file.text)
+    {
+        section.findings().warn(format!(
+            "[[upstream]] credentials: everybody on this machine can read \"{}\": chmod 640",
+            file.text
+        ));
+    }
+    credentials.finish();
+    let span = section.duration("keep_for", KEEP_FOR, Duration::ZERO..=3650 * DAY);
+    let is_on = section.flag("keep", false);
+    if is_on && file.is_none() {
+        let cure = "add credentials = { file = \"certs/agents.htdigest\" }: user:realm:HA1 lines";
+        section.wrong(
+            section.place(),
+            Wrong::new("`keep` needs credentials", cure),
+        );
+    }
+    let secrets = Arc::new(secrets?);
+    is_on.then_some(Keep { secrets, span })
 }
 
 fn name(section: &Section<'_>, earlier: &[Upstream]) -> Arc<str> {

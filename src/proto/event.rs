@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
+use crate::proto::registration::keep::KeepFailure;
 use crate::proto::reject::Reject;
 use crate::proto::{BindingKey, Flow, FlowId, Transport};
 
@@ -58,6 +59,24 @@ pub enum Event {
         key: BindingKey,
         /// The agent.
         aor: Box<str>,
+    },
+    /// The gateway has refreshed the registration of a device that sleeps.
+    Refreshed {
+        /// Which binding.
+        key: BindingKey,
+        /// The agent.
+        aor: Box<str>,
+        /// For how long it holds now.
+        expires: Duration,
+    },
+    /// The gateway could not refresh the registration of a device that sleeps.
+    RefreshFailed {
+        /// Which binding.
+        key: BindingKey,
+        /// The agent.
+        aor: Box<str>,
+        /// Why.
+        failure: KeepFailure,
     },
     /// A device's flow closed; it can be woken.
     Asleep {

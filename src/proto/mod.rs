@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub mod aor;
+pub mod digest;
 pub mod effects;
 pub mod event;
 pub mod flow;

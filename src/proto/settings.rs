@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::proto::Transport;
 use crate::proto::aor::Aor;
+use crate::proto::digest::Secrets;
 use crate::proto::push::Pns;
 use crate::proto::push::params::{PushParams, allows_host};
 
@@ -141,6 +142,17 @@ pub struct Upstream {
     pub trust: Vec<IpNet>,
     /// The registration time that it is asked for, at least.
     pub expires: Duration,
+    /// How registrations of devices that sleep are refreshed without them; `None`: not at all.
+    pub keep: Option<Keep>,
+}
+
+/// How the gateway refreshes registrations itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The agents' credentials.
+    pub secrets: Arc<Secrets>,
+    /// For so long after a device last registered itself.
+    pub span: Duration,
 }
 
 /// One node, as configured.

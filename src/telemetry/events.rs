@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::proto::event::{Drop, Kept, KeptEnd, KeptOutcome, Oversize};
 use crate::proto::push::params::NoPush;
 use crate::proto::push::{Pns, PushError};
+use crate::proto::registration::keep::KeepFailure;
 use crate::proto::reject::Reject;
 use crate::proto::sip::hexadecimal;
 use crate::proto::{BindingKey, Event, Flow, FlowId, Transport};
@@ -38,6 +39,14 @@ impl Metrics {
             Event::Expired { key, aor } => {
                 self.registrations.of(["expired"]).inc();
                 tracing::info!(aor = %Pii(aor), wake = wake(*key), "registration expired");
+            }
+            Event::Refreshed { key, aor, expires } => {
+                self.refreshes.of(["done"]).inc();
+                let (aor, expires) = (Pii(aor), expires.as_secs());
+                tracing::debug!(%aor, wake = wake(*key), expires, "registration refreshed");
+            }
+            Event::RefreshFailed { key, aor, failure } => {
+                self.refresh_failed(*key, aor, *failure);
             }
             Event::Asleep { key, aor } => {
                 self.registrations.of(["asleep"]).inc();
@@ -166,6 +175,17 @@ impl Metrics {
         self.registrations.of(["shortened"]).inc();
         let aor = Pii(aor);
         tracing::info!(%aor, asked, granted, "upstream granted a shorter registration");
+    }
+
+    fn refresh_failed(&self, key: BindingKey, aor: &str, failure: KeepFailure) {
+        let reason = failure.label();
+        self.refreshes.of([reason]).inc();
+        let (aor, wake) = (Pii(aor), wake(key));
+        if failure.is_final() {
+            tracing::warn!(%aor, wake, reason, "registrations of this agent are not refreshed");
+        } else {
+            tracing::info!(%aor, wake, reason, "registration not refreshed");
+        }
     }
 
     fn cannot_wake(&self, aor: &str, reason: NoPush) {
@@ -429,6 +449,16 @@ mod tests {
                 aor: aor.clone(),
                 asked: 2_678_400,
                 granted: 86_400,
+            },
+            Event::RefreshFailed {
+                key,
+                aor: aor.clone(),
+                failure: KeepFailure::WrongCredentials,
+            },
+            Event::RefreshFailed {
+                key,
+                aor: aor.clone(),
+                failure: KeepFailure::Unavailable,
             },
             Event::Unregistered { key, aor },
         ]

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub(crate) push_seconds: HistogramFamily,
     /// Registrations by what they did: new, refresh, left, expired, asleep.
     pub(crate) registrations: CounterFamily<1>,
+    /// Registrations of sleeping phones that the gateway refreshed itself, or could not.
+    pub(crate) refreshes: CounterFamily<1>,
     /// Contacts that gave no way to wake their device.
     pub(crate) no_push: CounterFamily<1>,
     /// Requests above 1300 bytes, by the way that they went: stream, datagram, phone (a datagram).
@@ -165,6 +167,11 @@ impl Metrics {
                 "registrations",
                 ["kind"],
                 "Registrations by what they did: new, refresh, left, expired, asleep.",
+            ),
+            refreshes: r.counters(
+                "refreshes",
+                ["outcome"],
+                "Registrations of sleeping phones that the gateway refreshed itself, or could not.",
             ),
             no_push: r.counters(
                 "no_push",

@@ -80,6 +80,9 @@ fn files() -> tempfile::TempDir {
     let p12 = p12(params_of(&names), &p256);
     fs::write(dir.path().join("client.p12"), p12).expect("a file");
     write("p12.password", "geheim\n");
+    let ha1 = "0123456789abcdef0123456789abcdef";
+    write("agents.htdigest", &format!("1001:asterisk:{ha1}\n"));
+    write("plain.htdigest", "# secret passwords\n1001:geheim\n");
     write("text.txt", "nothing of use\n");
     write("admin.token", "0123456789abcdef0123456789abcdef\n");
     write("short.token", "secret\n");
@@ -221,6 +224,17 @@ fn trust_is_by_default_the_nodes_addresses() {
 }
 
 #[test]
+fn registrations_are_kept_where_it_says_so() {
+    let config = valid("everything.toml");
+    let upstreams = &config.settings.upstreams;
+    assert!(upstreams[0].keep.is_none());
+    let keep = upstreams[1].keep.as_ref().expect("kept");
+    assert_eq!((keep.secrets.len(), keep.span.as_secs()), (1, 60 * 86_400));
+    let is_open = |warning: &String| warning.ends_with("chmod 640");
+    assert!(config.warnings.iter().any(is_open), "{:?}", config.warnings);
+}
+
+#[test]
 fn every_key_reaches_the_config() {
     let config = valid("everything.toml");
     assert_eq!(config.workers, 3);
@@ -300,7 +314,7 @@ fn every_key_reaches_the_config() {
     let hep = config.hep.expect("[hep]");
     assert_eq!((&*hep.collector, hep.node), ("127.0.0.1:9060", 7));
     assert!(hep.password.is_some() && hep.secrets);
-    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod dialogs;
 mod early;
 mod guard;
 mod hold;
+mod keep;
 mod missed;
 mod oversize;
 mod pains;

@@ -10,7 +10,7 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, early, guard, hold, missed, oversize, pains, peers, providers, races,
+    calls, dialogs, early, guard, hold, keep, missed, oversize, pains, peers, providers, races,
     reflection, registration, resume, rounds, sips, smuggling, verdicts, wake,
 };
 
@@ -32,6 +32,28 @@ fn calls_that_wait_are_taken_up_by_their_shards() {
         resume::a_caller_that_hangs_up_after_the_restart_is_answered,
         resume::a_call_whose_time_is_over_gets_its_answer_and_wakes_nobody,
         resume::a_call_that_rings_is_not_begun_again,
+    ]);
+}
+
+#[test]
+fn registrations_are_refreshed_in_their_shards() {
+    play(&[
+        keep::a_phone_that_slept_for_days_still_rings,
+        keep::a_call_id_stays_and_its_number_rises_across_a_restart,
+        keep::a_path_and_a_devices_own_contact_are_repeated_as_the_upstream_knows_them,
+        keep::wrong_credentials_are_tried_once_and_then_it_is_pushes,
+        keep::other_credentials_are_tried_after_a_reload,
+        keep::a_stale_nonce_is_no_wrong_password,
+        keep::a_realm_or_a_hash_without_credentials_is_told_and_not_answered,
+        keep::a_registrar_that_wants_it_longer_gets_it_longer,
+        keep::a_registrar_that_is_away_is_asked_again_and_the_phone_too,
+        keep::a_phone_that_is_awake_refreshes_itself,
+        keep::what_the_phone_says_while_a_refresh_is_under_way_counts,
+        keep::a_phone_that_left_while_a_refresh_was_under_way_is_unknown_upstream_too,
+        keep::devices_that_share_a_contact_share_the_refresh,
+        keep::a_month_of_silence_ends_it,
+        keep::a_dead_token_ends_it,
+        keep::those_that_registered_together_are_refreshed_apart_and_few_at_once,
     ]);
 }
 

@@ -129,6 +129,7 @@ pub fn settings(contact: ContactMode) -> Settings {
             qualify: Qualify::Local,
             trust: vec!["192.0.2.80/31".parse().unwrap()],
             expires: Duration::from_secs(3600),
+            keep: None,
         }],
         wake: Wake {
             timeout: Duration::from_secs(25),

@@ -13,11 +13,15 @@ use crate::proto::proxy::response_context::Branch;
 use crate::proto::push::{Notice, refresh};
 use crate::proto::registration::asked::Asked;
 use crate::proto::registration::binding::{Binding, NewBinding, StoredBinding, unpushed_apps};
+use crate::proto::registration::keep;
 use crate::proto::registration::location::{FlowChange, Replaced};
 use crate::proto::timer::Timer;
 use crate::proto::{
-    BindingKey, Claim, CloseReason, Destination, Event, FlowId, Output, StoreWrite,
+    AorId, BindingKey, Claim, CloseReason, Destination, Event, FlowId, Output, StoreWrite,
 };
+
+/// The wall clock counts milliseconds.
+const ROUNDING: Duration = Duration::from_secs(1);
 
 impl Proxy {
     pub(super) fn put_binding(
@@ -63,7 +67,7 @@ impl Proxy {
         self.guard.on_registered(&binding.last_flow);
         let flow = binding.last_flow.id;
         let (old, changes) = self.location.put(aor, upstream, binding);
-        self.schedule(fx, key);
+        self.schedule_first(fx, key);
         self.report_left(fx, &changes);
         let left = old.as_ref().and_then(|old| old.flow);
         if let Some(left) = left.filter(|left| left.id != flow) {
@@ -187,6 +191,7 @@ impl Proxy {
 
     /// A binding's time is over, or its device must be asked to register again.
     pub(super) fn on_binding_due(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        let is_push_time = self.is_push_time(fx, key);
         let Some(binding) = self.location.binding(key) else {
             return;
         };
@@ -201,10 +206,63 @@ impl Proxy {
         let heard = self.location.last_heard(binding);
         let is_awake = binding.is_awake(fx.now, heard);
         self.schedule(fx, key);
+        if !is_awake && self.refresh_itself(fx, key) {
+            return;
+        }
+        // It was looked at before its time, since the gateway could refresh it then.
+        if !is_push_time {
+            return;
+        }
         // What is awake and was told that it is pushed may wait for the push all the same.
         if !is_awake || (has_token && refresh::is_last_call(left)) {
             self.notify(fx, key, Notice::Refresh, left);
         }
+    }
+
+    /// Has a binding whose time is new looked at when it is time.
+    pub(super) fn schedule_first(&mut self, fx: &mut Effects<'_>, key: BindingKey) {
+        if let Some(due) = self.due_of(fx, key) {
+            self.location.schedule(key, due);
+        }
+    }
+
+    /// When a binding that was granted just now is looked at first: while the gateway may refresh it
+    /// itself, some time before a push is due.
+    fn first_due(
+        &self,
+        fx: &mut Effects<'_>,
+        whose: (&str, AorId, u16),
+        binding: &Binding,
+    ) -> Instant {
+        let kept = self.keep_of(fx, whose, binding);
+        let Some(time) = kept.map(|(group, _)| group.expires) else {
+            return next_due(fx, binding);
+        };
+        let since = since(fx, binding, Some(time));
+        let kept = keep::due(since, binding.expires(), fx.now, fx.random());
+        kept.unwrap_or_else(|| next_due(fx, binding))
+    }
+
+    /// The same for a binding that is known.
+    fn due_of(&self, fx: &mut Effects<'_>, key: BindingKey) -> Option<Instant> {
+        let agent = self.location.agent(key.aor)?;
+        let whose = (agent.aor.user(), key.aor, agent.upstream);
+        Some(self.first_due(fx, whose, agent.binding(key.binding)?))
+    }
+
+    /// Whether it is near enough to the end of a binding to ask its device by a push.
+    pub(super) fn is_push_time(&self, fx: &Effects<'_>, key: BindingKey) -> bool {
+        let Some(agent) = self.location.agent(key.aor) else {
+            return false;
+        };
+        let group = self.settings.upstreams.get(usize::from(agent.upstream));
+        let kept = group.filter(|group| group.keep.is_some());
+        agent.binding(key.binding).is_some_and(|binding| {
+            let since = since(fx, binding, kept.map(|group| group.expires));
+            let whole = binding.expires().saturating_duration_since(since);
+            let left = binding.expires().saturating_duration_since(fx.now);
+            refresh::first_before(whole).is_some_and(|first| left <= first + ROUNDING)
+        })
     }
 
     /// An operator takes a device out.
@@ -395,6 +453,15 @@ fn report_flows(fx: &mut Effects<'_>, changes: &[FlowChange]) {
             FlowChange::Unbound(flow) => Output::FlowUnbound { flow },
         });
     }
+}
+
+/// Since when a binding has the time that it has: since its device registered, or since the gateway
+/// did so for it, for `kept`.
+fn since(fx: &Effects<'_>, binding: &Binding, kept: Option<Duration>) -> Instant {
+    let age = Duration::from_millis(fx.unix_ms.saturating_sub(binding.registered_ms));
+    let since = fx.now.checked_sub(age).unwrap_or(fx.now);
+    let kept = kept.and_then(|time| binding.expires().checked_sub(time));
+    kept.map_or(since, |kept| since.max(kept))
 }
 
 /// When a binding has to be looked at next: to refresh it by a push, or at its end.

@@ -28,6 +28,7 @@ impl Proxy {
         self.upstreams.reload(fx, Arc::clone(&settings));
         self.guard.reload(Arc::clone(&settings), self.shards);
         self.settings = settings;
+        self.keeping.try_again();
     }
 
     /// Requests whose sender still waits for an answer of ours.

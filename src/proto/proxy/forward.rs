@@ -233,7 +233,7 @@ impl Proxy {
     }
 
     /// A Route value of ours.
-    fn route_uri<'p>(
+    pub(super) fn route_uri<'p>(
         &'p self,
         scheme: &'p str,
         token: &'p [u8],
@@ -248,7 +248,7 @@ impl Proxy {
     }
 
     /// `host:port`, with a transport parameter unless it is UDP.
-    fn our_address(
+    pub(super) fn our_address(
         &self,
         listener: ListenerId,
         transport: Transport,

@@ -41,6 +41,7 @@ mod forward;
 mod gate;
 mod health;
 mod hold;
+mod keep;
 mod late_wake;
 mod left;
 mod missed;
@@ -95,6 +96,8 @@ pub struct Proxy {
     moved: HashMap<FlowId, SmallVec<[Waiter; 1]>, RandomState>,
     /// The node of each OPTIONS that asks whether one is back.
     checks: HashMap<ClientId, u16, RandomState>,
+    /// Registrations that the gateway refreshes itself.
+    keeping: keep::Keeping,
     /// The contexts of REGISTERs that are under way, by their agent: chan_sip qualifies before it
     /// answers.
     registering: HashMap<AorId, SmallVec<[u64; 1]>, RandomState>,
@@ -158,6 +161,7 @@ impl Proxy {
             listening: HashMap::default(),
             moved: HashMap::default(),
             checks: HashMap::default(),
+            keeping: keep::Keeping::default(),
             registering: HashMap::default(),
             overtaking: HashMap::default(),
             tickets: HashMap::default(),
@@ -498,6 +502,7 @@ impl Proxy {
                 + self.late_answers.len()
                 + self.left.len()
                 + self.servers.len()
+                + self.keeping.count()
                 + self.shelf.count(),
         ]
     }

@@ -45,6 +45,7 @@ impl Proxy {
     ) {
         let Some(owner) = self.clients.get(&client).copied() else {
             if !self.on_checked(fx, client, event, response)
+                && !self.on_refreshed(fx, client, event, response)
                 && !self.on_left_event(fx, client, event, response)
             {
                 self.on_late_answer(fx, client, response);

@@ -25,15 +25,8 @@ pub const PNSREG: u32 = 150;
 #[must_use]
 pub fn next(since: Instant, expires: Instant, now: Instant, is_own: bool) -> Option<Instant> {
     let whole = expires.saturating_duration_since(since);
-    if whole < Duration::from_secs(SHORTEST.into()) {
-        return None;
-    }
-    let first = if is_own {
-        OVERDUE
-    } else {
-        (whole / SHARE).clamp(LATEST_FIRST, EARLIEST_FIRST)
-    };
-    let mut before = first;
+    let first = first_before(whole)?;
+    let mut before = if is_own { OVERDUE } else { first };
     while before >= LAST {
         let at = expires.checked_sub(before)?;
         if at > now {
@@ -42,6 +35,14 @@ pub fn next(since: Instant, expires: Instant, now: Instant, is_own: bool) -> Opt
         before /= 2;
     }
     None
+}
+
+/// How long before the end of a registration of so much time a device is pushed that says nothing of
+/// refreshing by itself; `None` if it is too short.
+#[must_use]
+pub fn first_before(whole: Duration) -> Option<Duration> {
+    let is_kept = whole >= Duration::from_secs(SHORTEST.into());
+    is_kept.then(|| (whole / SHARE).clamp(LATEST_FIRST, EARLIEST_FIRST))
 }
 
 /// Whether a push with so much time left is the last that comes early enough: a device that was told

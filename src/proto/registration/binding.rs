@@ -346,6 +346,11 @@ impl Binding {
         self.expires.into()
     }
 
+    /// Lets it end at another time.
+    pub fn set_expires(&mut self, at: Instant) {
+        self.expires = at.into();
+    }
+
     /// Which of its REGISTERs was the last.
     #[must_use]
     pub fn asked(&self) -> Asked {

@@ -4,6 +4,7 @@
 pub mod asked;
 pub mod binding;
 pub mod flow;
+pub mod keep;
 pub mod location;
 pub mod moment;
 pub mod offer;

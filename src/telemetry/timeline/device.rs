@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::step::seconds;
 use crate::io::admin::view::{DeviceNote, LastPush};
 use crate::proto::push::{Pns, PushError};
+use crate::proto::registration::keep::KeepFailure;
 use crate::proto::{BindingKey, Event, Transport};
 
 /// One note.
@@ -28,6 +29,7 @@ pub(super) enum Happened {
     Asleep,
     Left,
     Expired,
+    NotRefreshed(KeepFailure),
     ChangedHands,
     PushAccepted {
         pns: Pns,
@@ -66,6 +68,9 @@ impl Happened {
             Event::ChangedHands { key, aor } => Some((*key, Some(aor), Self::ChangedHands)),
             Event::Unregistered { key, aor } => Some((*key, Some(aor), Self::Left)),
             Event::Expired { key, aor } => Some((*key, Some(aor), Self::Expired)),
+            Event::RefreshFailed { key, aor, failure } => {
+                Some((*key, Some(aor), Self::NotRefreshed(*failure)))
+            }
             Event::Asleep { key, aor } => Some((*key, Some(aor), Self::Asleep)),
             Event::PushAccepted {
                 key,
@@ -96,6 +101,7 @@ impl Happened {
                 Some((*key, None, failed))
             }
             Event::Shortened { .. }
+            | Event::Refreshed { .. }
             | Event::NoPush { .. }
             | Event::CallReceived { .. }
             | Event::WakeStarted { .. }
@@ -125,6 +131,7 @@ impl Happened {
             Self::Asleep => "asleep",
             Self::Left => "left",
             Self::Expired => "expired",
+            Self::NotRefreshed(_) => "not-refreshed",
             Self::ChangedHands => "changed-hands",
             Self::PushAccepted { .. } => "push-accepted",
             Self::PushFailed { .. } => "push-failed",
@@ -150,6 +157,7 @@ impl Happened {
             Self::Asleep => "its connection closed: it sleeps".to_owned(),
             Self::Left => "it left".to_owned(),
             Self::Expired => "its registration ended: it is not known any more".to_owned(),
+            Self::NotRefreshed(failure) => not_refreshed(*failure),
             Self::ChangedHands => "it registered for another agent".to_owned(),
             Self::PushAccepted {
                 pns,
@@ -187,6 +195,7 @@ impl Note {
             | Happened::Asleep
             | Happened::Left
             | Happened::Expired
+            | Happened::NotRefreshed(_)
             | Happened::ChangedHands => return None,
         };
         Some(LastPush {
@@ -195,5 +204,27 @@ impl Note {
             verdict: verdict.to_owned(),
             text: self.happened.text(),
         })
+    }
+}
+
+/// Why the gateway did not refresh a registration, and what then.
+fn not_refreshed(failure: KeepFailure) -> String {
+    match failure {
+        KeepFailure::WrongCredentials => {
+            "its registration was not refreshed: the upstream does not take the credentials; it is \
+             asked by pushes until they are changed and loaded"
+                .to_owned()
+        }
+        KeepFailure::NoCredentials => {
+            "its registration was not refreshed: there are no credentials for the realm that the \
+             upstream asks for; it is asked by pushes"
+                .to_owned()
+        }
+        KeepFailure::Refused(status) => format!(
+            "its registration was not refreshed: the upstream answers {status}; it is asked by pushes"
+        ),
+        KeepFailure::Unavailable => {
+            "its registration was not refreshed yet: the upstream gave no answer of use".to_owned()
+        }
     }
 }

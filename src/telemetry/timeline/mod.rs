@@ -245,6 +245,8 @@ impl Recorder {
             | Event::ChangedHands { .. }
             | Event::Unregistered { .. }
             | Event::Expired { .. }
+            | Event::Refreshed { .. }
+            | Event::RefreshFailed { .. }
             | Event::Asleep { .. }
             | Event::NoPush { .. }
             | Event::PushAccepted { .. }
