@@ -74,11 +74,13 @@ fn answered(world: &mut World, sent: &Sent) -> Sent {
 }
 
 fn failures(world: &World) -> Vec<KeepFailure> {
-    let failed = world.events.iter().filter_map(|event| match event {
-        Event::RefreshFailed { failure, .. } => Some(*failure),
-        _ => None,
-    });
-    failed.collect()
+    let mut failures = Vec::new();
+    for event in &world.events {
+        if let Event::RefreshFailed { failure, .. } = event {
+            failures.push(*failure);
+        }
+    }
+    failures
 }
 
 fn cseq(sent: &Sent) -> u32 {
