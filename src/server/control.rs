@@ -254,8 +254,7 @@ impl Control {
     }
 
     async fn tell(&self, command: impl Fn() -> Command) {
-        for shard in (0..MAX_SHARDS).take_while(|shard| self.world.inlet.answers(*shard).is_some())
-        {
+        for shard in (0..MAX_SHARDS).take_while(|shard| self.world.inlet.has(*shard)) {
             let input = Input::Command(command());
             self.world.inlet.answer(shard, input).await;
         }

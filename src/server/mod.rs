@@ -25,8 +25,8 @@ use crate::io::pns::{PnsConfig, PnsSetupError, PushService};
 use crate::io::resolver::{ResolveError, Resolver};
 use crate::io::store::{OpenedStore, Store, StoreError};
 use crate::io::transport::{
-    BindError, Inlet, Listening, MAX_SHARDS, Network, Predecessor, Prepared, ShardQueues, TlsFiles,
-    TransportConfig, TransportLimits,
+    Attend, BindError, Inlet, Listening, MAX_SHARDS, Network, Predecessor, Prepared, ShardQueues,
+    TlsFiles, TransportConfig, TransportLimits,
 };
 use crate::proto::gateway::Genesis;
 use crate::proto::registration::purr::Purrs;
@@ -305,13 +305,10 @@ impl Parts {
         let recorders = (0..).zip(&gateways);
         let recorders = recorders.map(|(shard, _)| Recorder::new(shard, self.keep, anchor));
         let recorders = recorders.map(Mutex::new).collect();
-        let answers: Vec<_> = writers.iter().map(|w| w.answers.clone()).collect();
         let key = opened.gateway_key();
-        let store = opened.start(move |ticket, durable| {
-            report_stored(&answers, ticket, durable);
-        })?;
         let inlet = Inlet::new(writers, &key, world::counts(&self.metrics));
         let inlet = Arc::new(inlet.succeeding(self.predecessor, &addresses));
+        let store = opened.start(report_stored(Arc::clone(&inlet)))?;
         let nodes = self.config.settings.upstreams.iter();
         let nodes = nodes.flat_map(|group| group.nodes.clone()).collect();
         let lookout = Lookout::start(
@@ -343,16 +340,20 @@ impl Parts {
             journal: self.config.calls.file.clone().map(journal::start),
         });
         let (stop, stopped) = watch::channel(false);
-        let mut shards = JoinSet::new();
-        let readers = readers.into_iter().zip(asked);
-        let readers = readers.map(|((network, answers), asks)| Queues {
-            network,
-            answers,
-            asks,
+        let all: Vec<_> = (0..)
+            .zip(gateways.into_iter().zip(readers))
+            .map(|(number, (gateway, queues))| {
+                Arc::new(Shard::new(number, gateway, queues, Arc::clone(&world)))
+            })
+            .collect();
+        let attendants = all.iter().map(|shard| {
+            let shard: Arc<dyn Attend> = Arc::clone(shard) as _;
+            Arc::downgrade(&shard)
         });
-        for (number, (gateway, queues)) in (0..).zip(gateways.into_iter().zip(readers)) {
-            let shard = Shard::new(number, gateway, queues, Arc::clone(&world));
-            shards.spawn(shard.run(stopped.clone()));
+        world.inlet.attended_by(attendants.collect());
+        let mut shards = JoinSet::new();
+        for (shard, asks) in all.into_iter().zip(asked) {
+            shards.spawn(shard.run(asks, stopped.clone()));
         }
         Ok(Running {
             addresses,
@@ -366,11 +367,15 @@ impl Parts {
     }
 }
 
-fn queues() -> (ShardQueues, (mpsc::Receiver<Input>, mpsc::Receiver<Input>)) {
+fn queues() -> (ShardQueues, Queues) {
     let (network, network_in) = mpsc::channel(NETWORK_QUEUE);
     let (answers, answers_in) = mpsc::channel(ANSWER_QUEUE);
     let writers = ShardQueues { network, answers };
-    (writers, (network_in, answers_in))
+    let readers = Queues {
+        network: network_in,
+        answers: answers_in,
+    };
+    (writers, readers)
 }
 
 /// What each of the shards keeps of what shall be kept.
@@ -407,23 +412,15 @@ fn console(running: &Running, settings: &Settings, shards: u16) -> Console {
     }
 }
 
-/// Tells a shard what became of its write, on the store's thread.
-fn report_stored(answers: &[mpsc::Sender<Input>], ticket: StoreTicket, durable: bool) {
-    let Some(queue) = answers.get(usize::from(ticket.shard)) else {
-        return;
-    };
-    // The queue holds more than the store can owe; should it be full after all, waiting is right:
-    // an answer must not be lost, and the shard never waits for the store.
-    match queue.try_send(Input::Stored { ticket, durable }) {
-        Ok(()) => {}
-        Err(mpsc::error::TrySendError::Full(input)) => {
-            if queue.blocking_send(input).is_err() {
-                tracing::debug!("stored for a shard that has ended");
-            }
-        }
-        Err(mpsc::error::TrySendError::Closed(_)) => {
-            tracing::debug!("stored for a shard that has ended");
-        }
+/// Tells a shard what became of its write, on the store's thread, which then runs the shard: a
+/// phone that waits for its 200 need not wait for another thread to wake up.
+fn report_stored(inlet: Arc<Inlet>) -> impl FnMut(StoreTicket, bool) + Send + 'static {
+    let runtime = tokio::runtime::Handle::current();
+    move |ticket, durable| {
+        let _entered = runtime.enter();
+        // The queue holds more than the store can owe; should it be full after all, waiting is
+        // right: an answer must not be lost, and the shard never waits for the store.
+        inlet.answer_blocking(ticket.shard, Input::Stored { ticket, durable });
     }
 }
 

@@ -1,20 +1,26 @@
-//! One shard's task: takes inputs, feeds the gateway, acts on its outputs.
+//! One shard: takes inputs, feeds the gateway, acts on its outputs.
 //!
-//! What can be answered on the spot (a flow that is gone, a store that is full) is fed back before
-//! the next input from outside. The task waits for nothing but its queues and the next timeout.
+//! Whoever has put something into a shard's queues runs it on the spot, if nobody else does: see
+//! [`Attend`]. The shard's own task runs it when a timeout is due and when there is too much to do
+//! for those who only came by. What can be answered on the spot (a flow that is gone, a store that
+//! is full) is fed back before the next input from outside.
+//!
+//! Invariant: who leaves something in a queue sets `again` before he looks whether the shard is
+//! free; who runs it clears `again` before he looks into the queues and reads it after he let go.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Sleep;
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::io::clock::Clock;
-use crate::io::transport::Report;
+use crate::io::transport::{Attend, Report};
 use crate::proto::transaction::ClientId;
 use crate::proto::{
     CloseReason, Command, Destination, FlowId, Gateway, Input, Output, StoreTicket, StoreWrite,
@@ -32,81 +38,139 @@ const DRAINING: Duration = Duration::from_millis(50);
 
 /// What an operator asks of a shard; it answers by itself.
 pub(super) type Ask = Box<dyn FnOnce(&Gateway, Instant) + Send>;
+/// Batches that one visit may take.
+const VISIT: usize = 4;
 
 /// The ends of a shard's queues that are read.
 pub(super) struct Queues {
     pub(super) network: mpsc::Receiver<Input>,
     pub(super) answers: mpsc::Receiver<Input>,
-    pub(super) asks: mpsc::Receiver<Ask>,
 }
 
-/// One shard.
+/// One shard, as those see it who bring it something.
 pub(super) struct Shard {
+    core: Mutex<Core>,
+    /// Something was left in a queue while somebody ran the shard.
+    again: AtomicBool,
+    /// Wakes the shard's own task.
+    bell: Notify,
+}
+
+/// What one at a time may touch.
+struct Core {
     number: u16,
     gateway: Gateway,
     queues: Queues,
     world: Arc<World>,
     /// Inputs that our own acting caused.
     echoes: VecDeque<Input>,
-    answers: Vec<Input>,
-    messages: Vec<Input>,
     waiting: Gauge,
     census: Census,
     census_due: Instant,
     is_draining: bool,
+    /// When the shard's task will look by itself.
+    looks_at: Instant,
+    /// It stopped in the middle of an input, or was told to: nothing is taken any more.
+    has_ended: bool,
 }
 
 impl Shard {
     pub(super) fn new(number: u16, gateway: Gateway, queues: Queues, world: Arc<World>) -> Self {
         let waiting = world.metrics.input_queue_of(number);
         let census = Census::new(&world.metrics);
+        let now = Clock::now();
         Self {
-            number,
-            gateway,
-            queues,
-            world,
-            echoes: VecDeque::new(),
-            answers: Vec::with_capacity(BATCH),
-            messages: Vec::with_capacity(BATCH),
-            waiting,
-            census,
-            census_due: Clock::now(),
-            is_draining: false,
+            core: Mutex::new(Core {
+                number,
+                gateway,
+                queues,
+                world,
+                echoes: VecDeque::new(),
+                waiting,
+                census,
+                census_due: now,
+                is_draining: false,
+                looks_at: now,
+                has_ended: false,
+            }),
+            again: AtomicBool::new(false),
+            bell: Notify::new(),
         }
     }
 
     /// Runs until `stop` is set, then takes what has arrived before and ends.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(
+        self: Arc<Self>,
+        mut asks: mpsc::Receiver<Ask>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
-        // What the restored bindings asked for.
-        self.step(Clock::now());
         loop {
-            self.rearm(sleep.as_mut());
+            // First of all for what the restored bindings asked for.
+            self.attend();
+            let Some(next) = self.core.lock().rest() else {
+                tracing::error!("a shard has stopped in the middle of an input");
+                return;
+            };
+            // Somebody may have come by while this task held the lock.
+            if self.is_wanted() {
+                self.bell.notify_one();
+            }
+            // Moving the timer costs more than a wake-up for nothing.
+            let next = next.into();
+            if sleep.is_elapsed() || next < sleep.deadline() {
+                sleep.as_mut().reset(next);
+            }
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                _ = self.queues.answers.recv_many(&mut self.answers, BATCH) => {}
-                _ = self.queues.network.recv_many(&mut self.messages, BATCH) => {}
+                () = self.bell.notified() => {}
                 () = sleep.as_mut() => {}
-                Some(ask) = self.queues.asks.recv() => ask(&self.gateway, Clock::now()),
+                Some(ask) = asks.recv() => ask(&self.core.lock().gateway, Clock::now()),
             }
-            let start = Clock::now();
-            self.step(start);
-            let worked = Clock::now().saturating_duration_since(start);
-            self.world
-                .metrics
-                .loop_seconds
-                .observe(worked.as_secs_f64());
-            let waiting = self.queues.network.len() + self.queues.answers.len();
-            self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-            if start >= self.census_due {
-                self.show(start);
-            }
+            tokio::task::consume_budget().await;
         }
-        self.finish();
+        self.core.lock().finish();
     }
 
+    /// Whether somebody has left something for whoever held the lock until now.
+    fn is_wanted(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.again.load(Ordering::SeqCst)
+    }
+}
+
+impl Attend for Shard {
+    fn attend(&self) {
+        for _ in 0..VISIT {
+            self.again.store(true, Ordering::SeqCst);
+            // Pairs with the one in `is_wanted`: either we get the lock or its holder sees the flag.
+            fence(Ordering::SeqCst);
+            let Some(mut core) = self.core.try_lock() else {
+                return;
+            };
+            self.again.swap(false, Ordering::SeqCst);
+            // Whoever came by has his own work to go on with: the shard's task tells of the end.
+            let visit = catch_unwind(AssertUnwindSafe(|| core.visit()));
+            let is_early = core.is_due_before_its_task_looks();
+            drop(core);
+            if is_early {
+                self.bell.notify_one();
+            }
+            if !visit.unwrap_or(false) && !self.is_wanted() {
+                return;
+            }
+        }
+        self.bell.notify_one();
+    }
+
+    fn ring(&self) {
+        self.bell.notify_one();
+    }
+}
+
+impl Core {
     /// Says what it holds, and that it is there.
     fn show(&mut self, now: Instant) {
         let every = if self.is_draining { DRAINING } else { CENSUS };
@@ -126,18 +190,44 @@ impl Shard {
         }
     }
 
-    /// Sets the timer. One that fires early costs a wake-up; moving it for every input costs more.
-    fn rearm(&self, sleep: Pin<&mut Sleep>) {
-        let next = if self.echoes.is_empty() {
-            let due = self.gateway.poll_timeout();
-            due.map_or(self.census_due, |due| due.min(self.census_due))
-        } else {
-            Clock::now()
-        };
-        let next = next.into();
-        if sleep.is_elapsed() || next < sleep.deadline() {
-            sleep.reset(next);
+    /// Takes a batch of what waits; true if there is more to do at once.
+    fn visit(&mut self) -> bool {
+        if self.has_ended {
+            return false;
         }
+        let start = Clock::now();
+        // Set for as long as it works: who comes after a panic finds it.
+        self.has_ended = true;
+        self.step(start);
+        self.has_ended = false;
+        let end = Clock::now();
+        let worked = end.saturating_duration_since(start);
+        self.world
+            .metrics
+            .loop_seconds
+            .observe(worked.as_secs_f64());
+        let waiting = self.queues.network.len() + self.queues.answers.len();
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        if start >= self.census_due {
+            self.show(start);
+        }
+        let due = self.gateway.poll_timeout();
+        waiting > 0 || !self.echoes.is_empty() || due.is_some_and(|due| due <= end)
+    }
+
+    /// Says when the shard's task must look by itself; `None` if the shard has ended.
+    fn rest(&mut self) -> Option<Instant> {
+        self.looks_at = self.due();
+        (!self.has_ended).then_some(self.looks_at)
+    }
+
+    fn due(&self) -> Instant {
+        let due = self.gateway.poll_timeout();
+        due.map_or(self.census_due, |due| due.min(self.census_due))
+    }
+
+    fn is_due_before_its_task_looks(&self) -> bool {
+        self.has_ended || self.due() < self.looks_at
     }
 
     /// Fires what is due, then takes the batch.
@@ -146,13 +236,18 @@ impl Shard {
             self.gateway.handle_timeout(now);
         }
         self.drain(now);
-        let mut answers = std::mem::take(&mut self.answers);
-        let mut messages = std::mem::take(&mut self.messages);
-        for input in answers.drain(..).chain(messages.drain(..)) {
+        for _ in 0..BATCH {
+            let Ok(input) = self.queues.answers.try_recv() else {
+                break;
+            };
             self.handle(now, input);
         }
-        self.answers = answers;
-        self.messages = messages;
+        for _ in 0..BATCH {
+            let Ok(input) = self.queues.network.try_recv() else {
+                break;
+            };
+            self.handle(now, input);
+        }
         // Bounded: an echo that echoes must not hold up the others for ever.
         for _ in 0..BATCH {
             let Some(input) = self.echoes.pop_front() else {
@@ -273,7 +368,12 @@ impl Shard {
 
     /// Takes what is in the queues and ends.
     fn finish(&mut self) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
         let now = Clock::now();
+        self.queues.answers.close();
+        self.queues.network.close();
         while let Ok(input) = self.queues.answers.try_recv() {
             self.handle(now, input);
         }

@@ -120,13 +120,13 @@ impl World {
 
     /// Tells all shards but one of a claim.
     pub(super) fn claim(self: &Arc<Self>, claim: Claim, from: u16) {
-        if self.inlet.answers(1).is_none() {
+        if !self.inlet.has(1) {
             return;
         }
         let world = Arc::clone(self);
         tokio::spawn(async move {
             let others = (0..MAX_SHARDS).filter(|shard| *shard != from);
-            for shard in others.take_while(|shard| world.inlet.answers(*shard).is_some()) {
+            for shard in others.take_while(|shard| world.inlet.has(*shard)) {
                 world.inlet.answer(shard, Input::Claimed(claim)).await;
             }
         });

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rouse::config::{Host, Source};
+use rouse::io::transport::Stray;
 use rouse::server::{ServeError, start};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -22,7 +23,11 @@ const REGISTER: &str = "REGISTER sip:pbx.example.com SIP/2.0\r\n\
     Content-Length: 0\r\n\r\n";
 
 fn config(folder: &Path, upstream: &UdpSocket, listen: &str) -> rouse::config::Config {
-    let upstream = upstream.local_addr().unwrap();
+    let upstream = format!("{};transport=udp", upstream.local_addr().unwrap());
+    config_toward(folder, &upstream, listen)
+}
+
+fn config_toward(folder: &Path, upstream: &str, listen: &str) -> rouse::config::Config {
     let store = folder.join("store");
     let text = format!(
         r#"
@@ -36,7 +41,7 @@ fn config(folder: &Path, upstream: &UdpSocket, listen: &str) -> rouse::config::C
         [[upstream]]
         name = "pbx"
         domains = ["*"]
-        nodes = ["sip:{upstream};transport=udp"]
+        nodes = ["sip:{upstream}"]
         [store]
         path = "{}"
         "#,
@@ -87,6 +92,30 @@ async fn a_register_is_relayed_and_its_answer_returns_on_the_flow() {
         text.contains(r#"store_writes_total{outcome="durable"} 1"#),
         "{text}"
     );
+}
+
+/// Whoever brings a message runs the shard. Here it is a thread outside the runtime, where the
+/// connection to Asterisk cannot be opened: nothing else makes a shard panic.
+#[tokio::test]
+async fn a_panic_while_somebody_runs_a_shard_spares_him_and_ends_the_gateway() {
+    let folder = TempDir::new().unwrap();
+    let config = config_toward(folder.path(), "127.0.0.1:9;transport=tcp", "127.0.0.1:0");
+    let mut gateway = start(config).await.unwrap();
+    let (network, local) = (gateway.network().clone(), gateway.addresses()[0]);
+    let visitor = std::thread::spawn(move || {
+        // A shard's own task may be quicker at times: it has the runtime, and refuses the request.
+        for number in 0..20 {
+            let text = REGISTER.replace("driver", &format!("panic-{number}-"));
+            network.take_stray(Stray {
+                local,
+                remote: ([127, 0, 0, 1], 9).into(),
+                bytes: text.replace("SIP/2.0/TCP", "SIP/2.0/UDP").into(),
+            });
+        }
+    });
+    soon(gateway.shard_ended()).await;
+    visitor.join().unwrap();
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ mod ws;
 pub use connection::{Report, SendError};
 pub use counts::{Closed, Counts, Dropped, Refused};
 pub use inherit::{Inherited, Predecessor, Stray};
-pub use inlet::{Inlet, MAX_SHARDS, ShardQueues};
+pub use inlet::{Attend, Inlet, MAX_SHARDS, ShardQueues};
 pub use listening::{BindError, Listening, Prepared, bind, bind_with};
 pub use network::Network;
 pub use tls::{TlsError, TlsFiles};

@@ -252,7 +252,8 @@ impl Network {
             transport: Transport::Udp,
         };
         if let Ok(message) = Message::parse(stray.bytes) {
-            self.inlet.datagram_message(flow, message);
+            let touched = self.inlet.datagram_message(flow, message);
+            self.inlet.attend_all(touched);
         }
     }
 

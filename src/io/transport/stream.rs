@@ -53,6 +53,8 @@ pub(super) struct StreamTask<S> {
     /// Requests written since the peer was last heard: lost if the connection breaks.
     unanswered: VecDeque<Report>,
     clocks: Clocks,
+    /// The shards that have something new in their queues.
+    touched: u64,
     /// Set once the end is decided: nothing is read any more, what is queued is written.
     leaving: Option<Leaving>,
 }
@@ -109,6 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
                 pong: None,
                 heard: None,
             },
+            touched: 0,
             leaving: None,
         }
     }
@@ -255,8 +258,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
         }
     }
 
-    /// Cuts what has arrived and hands it on; waits while a shard's queue is full.
+    /// Cuts what has arrived and hands it on, then attends to the shards that got it.
     async fn deliver(&mut self) {
+        self.cut().await;
+        self.inlet.attend_all(std::mem::take(&mut self.touched));
+    }
+
+    /// Waits while a shard's queue is full.
+    async fn cut(&mut self) {
         self.clocks.active = Clock::now();
         self.unanswered.clear();
         loop {
@@ -281,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
                     let answered = error.kind != ParseErrorKind::StartLine && !bytes.is_empty();
                     self.leave(CloseReason::Framing, !answered);
                     let flow = self.connection.flow;
-                    self.inlet.stream_malformed(flow, bytes, error).await;
+                    self.touched |= self.inlet.stream_malformed(flow, bytes, error).await;
                     return;
                 }
             }
@@ -332,11 +341,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
             Frame::Message(message) => {
                 self.connection.is_stranger.store(false, Ordering::Relaxed);
                 self.show(message.raw());
-                self.inlet.stream_message(flow, bound, message).await;
+                self.touched |= self.inlet.stream_message(flow, bound, message).await;
             }
             Frame::Malformed(bytes, error) => {
                 self.show(&bytes);
-                self.inlet.stream_malformed(flow, bytes, error).await;
+                self.touched |= self.inlet.stream_malformed(flow, bytes, error).await;
             }
             Frame::Ping => {
                 let pong = Bytes::from_static(b"\r\n");
@@ -371,9 +380,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StreamTask<S> {
             .is_none_or(|last| now >= last + PONG_EVERY);
         if self.connection.take_pinged() || is_new {
             self.clocks.heard = Some(now);
-            self.inlet
-                .stream_heard(self.connection.flow.id, bound)
-                .await;
+            let flow = self.connection.flow.id;
+            self.touched |= self.inlet.stream_heard(flow, bound).await;
         }
     }
 

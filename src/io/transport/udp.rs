@@ -107,21 +107,29 @@ impl DatagramSocket {
                 tracing::warn!(%error, "datagram socket fails");
                 tokio::time::sleep(ERROR_PAUSE).await;
             }
+            let (mut touched, mut is_empty) = (0, false);
             for _ in 0..BATCH {
                 match self.socket.try_recv_from(&mut buffer) {
                     Ok((length, remote)) => {
                         let datagram = buffer.get(..length).unwrap_or_default();
-                        self.handle(&inlet, limit, canonical(remote), datagram);
+                        touched |= self.handle(&inlet, limit, canonical(remote), datagram);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        is_empty = true;
+                        break;
+                    }
                     Err(error) => tracing::debug!(%error, "datagram not received"),
                 }
             }
-            tokio::task::yield_now().await;
+            inlet.attend_all(touched);
+            if !is_empty {
+                tokio::task::yield_now().await;
+            }
         }
     }
 
-    fn handle(&self, inlet: &Inlet, limit: usize, remote: SocketAddr, datagram: &[u8]) {
+    /// Hands a datagram on and returns the shards to attend to.
+    fn handle(&self, inlet: &Inlet, limit: usize, remote: SocketAddr, datagram: &[u8]) -> u64 {
         let flow = Flow {
             id: FlowId::Datagram {
                 listener: self.id,
@@ -133,20 +141,18 @@ impl DatagramSocket {
         };
         if datagram.len() > limit {
             inlet.counts.dropped.oversize.inc();
-            return;
+            return 0;
         }
         if datagram.len() <= KEEPALIVE {
             if datagram.iter().all(|byte| b"\r\n\0".contains(byte)) {
                 inlet.counts.keepalives.inc();
-                inlet.datagram_heard(flow);
-            } else {
-                inlet.counts.dropped.garbage.inc();
+                return inlet.datagram_heard(flow);
             }
-            return;
+            inlet.counts.dropped.garbage.inc();
+            return 0;
         }
         if stun::is_stun(datagram) {
-            self.on_stun(inlet, flow, datagram);
-            return;
+            return self.on_stun(inlet, flow, datagram);
         }
         inlet.tap.see(Sight {
             is_in: true,
@@ -163,15 +169,15 @@ impl DatagramSocket {
     }
 
     /// STUN beside SIP (RFC 5626 §8): a keep-alive, or of no use.
-    fn on_stun(&self, inlet: &Inlet, flow: Flow, datagram: &[u8]) {
+    fn on_stun(&self, inlet: &Inlet, flow: Flow, datagram: &[u8]) -> u64 {
         let Some(answer) = stun::answer(datagram, flow.remote) else {
             inlet.counts.dropped.garbage.inc();
-            return;
+            return 0;
         };
         inlet.counts.keepalives.inc();
-        inlet.datagram_heard(flow);
         if let Err(error) = self.send(flow.remote, answer, &inlet.counts) {
             tracing::trace!(%error, "stun answer not sent");
         }
+        inlet.datagram_heard(flow)
     }
 }
