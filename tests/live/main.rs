@@ -63,6 +63,7 @@ mod control;
 mod devices;
 mod facts;
 mod hold;
+mod keep;
 mod moves;
 mod providers;
 mod registration;

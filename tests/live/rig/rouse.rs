@@ -22,6 +22,10 @@ pub(crate) struct Setup {
     pub(crate) contact: &'static str,
     /// How Rouse speaks to Asterisk: `udp`, `tcp` or `tls`.
     pub(crate) upstream: &'static str,
+    /// `[[upstream]] expires`.
+    pub(crate) expires: &'static str,
+    /// Further lines of `[[upstream]]`.
+    pub(crate) keep: String,
     /// More addresses that may call agents.
     pub(crate) trust: Vec<Ipv4Addr>,
     /// `[wake] timeout`.
@@ -44,6 +48,8 @@ impl Default for Setup {
             ip: None,
             contact: "agent",
             upstream: "udp",
+            expires: "1h",
+            keep: String::new(),
             trust: Vec::new(),
             timeout: "8s",
             probe: "200ms",
@@ -173,6 +179,8 @@ fn configuration(
         unreachable_status,
         log,
         more,
+        expires,
+        keep,
         ..
     } = setup;
     let node = if *upstream == "tls" {
@@ -218,7 +226,8 @@ domains = ["*"]
 nodes = ["sip:{node};transport={upstream}"]
 contact = "{contact}"
 trust = [{trust}]
-expires = "1h"
+expires = "{expires}"
+{keep}
 [store]
 path = "{store}"
 [wake]
