@@ -38,6 +38,6 @@ done
 # Events and captures never end, and a gateway that drains is not ready: tests/admin has both.
 "$schemathesis" run "$description" --url "http://$address" \
     --header "Authorization: Bearer $token" --exclude-path /api/events --exclude-path /api/capture --exclude-path /api/drain \
-    --max-examples "${EXAMPLES:-40}" --seed 1 --workers 1 --no-color --max-response-time 5
+    --max-examples "${EXAMPLES:-40}" --seed 1 --workers 1 --rate-limit 80/s --no-color --max-response-time 5
 
 kill -0 "$gateway" || { echo "the gateway has ended"; cat "$folder/log"; exit 1; }
