@@ -324,6 +324,21 @@ pub fn a_call_between_two_registers_of_one_device_reaches_it_where_it_is() {
     assert_eq!(world.count(), (1, 1));
 }
 
+/// What a REGISTER under way says of a device that has a binding counts only when it is granted.
+#[test]
+pub fn a_register_that_is_not_granted_yet_takes_no_binding_away() {
+    let mut world = World::new();
+    world.register_for(udp(1), "1001", "", ONE, 3600);
+    // From the same place, as another instance: not answered yet.
+    world.receive(udp(1), register(udp(1), "1001", "", TWO, 3600, 51));
+    world.expect("REGISTER");
+    world.receive(udp(2), register(udp(2), "1001", "", TWO, 3600, 52));
+    let third = world.expect("REGISTER");
+    world.receive(pbx(), ok_to_register(&third));
+    world.expect("SIP/2.0 200");
+    assert_eq!(world.count(), (2, 2));
+}
+
 #[test]
 pub fn a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_alone() {
     let mut world = World::new();

@@ -387,6 +387,7 @@ fn races_land_in_their_shards() {
         races::a_phone_that_leaves_and_is_back_before_that_is_written_stays,
         races::two_registers_of_one_device_that_meet_leave_one_binding,
         races::a_call_between_two_registers_of_one_device_reaches_it_where_it_is,
+        races::a_register_that_is_not_granted_yet_takes_no_binding_away,
         races::a_late_phone_that_does_not_answer_holds_up_no_cancelled_call,
         races::a_phone_that_changed_hands_after_its_token_died_rings_for_its_new_agent_alone,
         races::a_cancelled_phone_that_moved_ends_its_call_with_its_old_connection,

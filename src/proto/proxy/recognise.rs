@@ -4,7 +4,7 @@
 use crate::proto::proxy::Proxy;
 use crate::proto::proxy::response_context::Kind;
 use crate::proto::push::params::PushParams;
-use crate::proto::registration::relay::{Ask, Relay};
+use crate::proto::registration::relay::{Ask, DeviceAsk, Relay};
 use crate::proto::{BindingKey, FlowId};
 
 impl Proxy {
@@ -23,15 +23,16 @@ impl Proxy {
             let Ask::Devices(others) = &registration.relay.ask else {
                 continue;
             };
+            let is_known = |binding| self.location.binding(BindingKey { aor, binding }).is_some();
             for device in &mut *devices {
-                let is_known = |key| self.location.binding(key).is_some();
-                let binding = device.id;
-                if is_known(BindingKey { aor, binding }) {
+                if is_known(device.id) {
                     continue;
                 }
                 let is_there = context.flow.id == flow;
-                let mut same = others.iter().filter(|other| other.expires > 0);
-                if let Some(same) = same.find(|other| other.is_same(device, is_there)) {
+                // What has a binding already is not another before the upstream has granted that.
+                let new = |other: &&DeviceAsk| other.expires > 0 && !is_known(other.id);
+                let mut others = others.iter().filter(new);
+                if let Some(same) = others.find(|other| other.is_same(device, is_there)) {
                     device.id = same.id;
                 }
             }
