@@ -27,7 +27,7 @@ use crate::server::control::Control;
 use crate::server::entered::{EnterError, number};
 use crate::server::shard::Ask;
 use crate::server::world::World;
-use crate::telemetry::timeline::{device_id, device_key};
+use crate::telemetry::timeline::{device_id, device_key, restored};
 
 /// Followers of the event stream at a time.
 const FOLLOWERS: usize = 32;
@@ -128,7 +128,15 @@ impl Console {
             self.add_pushes(std::slice::from_mut(device));
         }
         let recorder = self.world.recorders.get(usize::from(shard))?;
-        let notes = recorder.lock().notes_of(key, NOTES);
+        let (mut notes, has_all) = {
+            let recorder = recorder.lock();
+            (recorder.notes_of(key, NOTES), recorder.has_all_notes())
+        };
+        if let Some(device) = device.as_ref().filter(|_| has_all && notes.len() < NOTES)
+            && let Some(first) = restored(device, &notes, self.started_ms)
+        {
+            notes.insert(0, first);
+        }
         (device.is_some() || !notes.is_empty()).then_some(DeviceStory { device, notes })
     }
 

@@ -104,6 +104,8 @@ impl Control {
             // Pushes under way end on the connections that they have.
             self.world.push.store(Arc::new(push.clone()));
             push.warm().await;
+            let apps = config.settings.push.apps.iter();
+            self.world.metrics.expect_pushes(apps.map(|app| app.pns));
         }
         let mut nodes = known.to_vec();
         let groups = config.settings.upstreams.iter();

@@ -39,6 +39,7 @@ pub use crate::server::control::Control;
 use crate::server::entered::Entered;
 use crate::server::health::Health;
 pub use crate::server::heritage::Heritage;
+use crate::server::journal::Journal;
 use crate::server::lookout::Lookout;
 use crate::server::shard::{Queues, Shard};
 use crate::server::traffic::Traffic;
@@ -165,6 +166,7 @@ pub async fn start_with(config: Config, mut heritage: Heritage) -> Result<Runnin
     let is_odd = heritage.is_odd();
     let addresses = listening.addresses().to_vec();
     let settings = Arc::new(with_addresses(config.settings.clone(), &addresses));
+    metrics.expect_pushes(settings.push.apps.iter().map(|app| app.pns));
     let store = config.store.clone();
     let shards = config.workers.clamp(1, MAX_SHARDS);
     if shards < config.workers {
@@ -272,6 +274,7 @@ impl Running {
         }
         self.stop.send_replace(true);
         while self.shards.join_next().await.is_some() {}
+        self.world.finish().await;
         self.world.network.stop().await;
         tracing::info!("gateway stopped");
     }
@@ -303,7 +306,12 @@ impl Parts {
             gateways.iter().map(|_| mpsc::channel(ASK_QUEUE)).unzip();
         let anchor = Clock::anchor();
         let recorders = (0..).zip(&gateways);
-        let recorders = recorders.map(|(shard, _)| Recorder::new(shard, self.keep, anchor));
+        let journal = self.config.calls.file.clone().map(Journal::start);
+        let recorders = recorders.map(|(shard, _)| {
+            let mut recorder = Recorder::new(shard, self.keep, anchor);
+            recorder.collect(journal.is_some());
+            recorder
+        });
         let recorders = recorders.map(Mutex::new).collect();
         let key = opened.gateway_key();
         let inlet = Inlet::new(writers, &key, world::counts(&self.metrics));
@@ -337,7 +345,7 @@ impl Parts {
             recorders,
             live: broadcast::Sender::new(LIVE_QUEUE),
             asks,
-            journal: self.config.calls.file.clone().map(journal::start),
+            journal,
         });
         let (stop, stopped) = watch::channel(false);
         let all: Vec<_> = (0..)

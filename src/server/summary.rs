@@ -11,11 +11,13 @@ pub(super) fn of(text: &str) -> Summary {
             "gateway_bindings" if sample.label("state") == "awake" => summary.devices_awake = count,
             "gateway_bindings" => summary.devices_asleep = count,
             "gateway_calls_total" => summary.calls = count,
-            "gateway_call_answers_total" => summary.answers.push(sample.counted("status_class")),
-            "gateway_rejects_total" => summary.rejects.push(sample.counted("reason")),
+            "gateway_call_answers_total" if count > 0 => {
+                summary.answers.push(sample.counted("status_class"))
+            }
+            "gateway_rejects_total" if count > 0 => summary.rejects.push(sample.counted("reason")),
             "gateway_dropped_total" if count > 0 => summary.dropped.push(sample.counted("where")),
             "gateway_flows" => summary.connections.push(sample.counted("transport")),
-            "gateway_push_total" => summary.pushes.push(Pushes {
+            "gateway_push_total" if count > 0 => summary.pushes.push(Pushes {
                 provider: sample.label("provider").to_owned(),
                 notice: sample.label("notice").to_owned(),
                 verdict: sample.label("outcome").to_owned(),
@@ -32,6 +34,8 @@ pub(super) fn of(text: &str) -> Summary {
             _ => {}
         }
     }
+    // What has not happened is not told.
+    summary.wakes.retain(|wakes| wakes.count > 0);
     summary.sort();
     summary
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::io::admin::view::{CallStory, Live};
+use crate::io::admin::view::Live;
 use crate::io::pns::{PushService, Withdrawal};
 use crate::io::resolver::Resolver;
 use crate::io::store::Store;
@@ -18,6 +18,7 @@ use crate::proto::settings::Node;
 use crate::proto::shard::bit;
 use crate::proto::{Claim, Event, Hop, Input};
 use crate::server::health::Health;
+use crate::server::journal::Journal;
 use crate::server::lookout::Lookout;
 use crate::server::shard::Ask;
 use crate::server::traffic::Traffic;
@@ -59,7 +60,7 @@ pub(super) struct World {
     pub(super) asks: Vec<mpsc::Sender<Ask>>,
     pub(super) health: Health,
     /// To the file of calls that are over, if there is one.
-    pub(super) journal: Option<mpsc::Sender<CallStory>>,
+    pub(super) journal: Option<Journal>,
 }
 
 /// What is known and asked of a node.
@@ -103,12 +104,27 @@ impl World {
             // dropped: whoever followed has just gone.
             self.live.send(Arc::new(live)).ok();
         }
-        if let Some(journal) = &self.journal
-            && let Some(story) = recorder.take_ended()
-            && journal.try_send(story).is_err()
-        {
-            self.metrics.dropped.of(["call-file"]).inc();
+        if let Some(journal) = &self.journal {
+            for story in recorder.take_ended() {
+                if !journal.add(story) {
+                    self.metrics.dropped.of(["call-file"]).inc();
+                }
+            }
         }
+    }
+
+    /// Has the calls that go on written as they are: the process ends.
+    pub(super) async fn finish(&self) {
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        let mut calls = Vec::new();
+        for recorder in &self.recorders {
+            calls.extend(recorder.lock().take_talking());
+        }
+        let left = journal.finish(calls).await;
+        let dropped = self.metrics.dropped.of(["call-file"]);
+        dropped.inc_by(u64::try_from(left).unwrap_or(u64::MAX));
     }
 
     /// A push is of no use any more.

@@ -91,6 +91,8 @@ pub struct Metrics {
 pub(crate) struct CounterFamily<const N: usize> {
     names: [&'static str; N],
     family: Family<[(&'static str, &'static str); N], Counter>,
+    /// Whether every series that there may be has been made.
+    is_closed: bool,
 }
 
 /// Histograms by one label's value.
@@ -118,7 +120,7 @@ impl Metrics {
             registry: Registry::with_prefix(PREFIX),
             described: Vec::new(),
         };
-        Self {
+        let all = Self {
             requests: r.counters(
                 "requests",
                 ["method", "direction", "transport"],
@@ -245,7 +247,8 @@ impl Metrics {
             ),
             registry: r.registry,
             described: r.described,
-        }
+        };
+        all.begin()
     }
 
     pub(crate) fn flows_of(&self, transport: &'static str) -> Gauge {
@@ -274,7 +277,8 @@ impl Metrics {
         let mut text = String::from(
             "# Metrics\n\n\
              Made from `src/telemetry/metrics.rs`; a test compares the two.\n\
-             Labels are closed sets: never an agent, an address or a Call-ID.\n\n\
+             Labels are closed sets: never an agent, an address or a Call-ID. Series are there from the start, at 0:\n\
+             those of pushes for the services that are configured. Requests and responses appear with their first one.\n\n\
              | Name | Type | Labels | Meaning |\n|---|---|---|---|\n",
         );
         for metric in &self.described {
@@ -306,11 +310,28 @@ impl<const N: usize> CounterFamily<N> {
         for (label, pair) in labels.iter_mut().zip(self.names.iter().zip(values)) {
             *label = (*pair.0, pair.1);
         }
+        debug_assert!(
+            !self.is_closed || self.family.get(&labels).is_some(),
+            "series.rs does not have {labels:?}"
+        );
         self.family.get_or_create_owned(&labels)
+    }
+
+    /// Makes these at 0; there are no others.
+    pub(super) fn close(&mut self, all: impl IntoIterator<Item = [&'static str; N]>) {
+        for values in all {
+            self.of(values);
+        }
+        self.is_closed = true;
     }
 }
 
 impl HistogramFamily {
+    /// Makes the one with this label, with nothing in it.
+    pub(super) fn make(&self, value: &'static str) {
+        self.family.get_or_create_owned(&[(self.label, value)]);
+    }
+
     pub(crate) fn observe(&self, value: &'static str, seconds: f64) {
         self.family
             .get_or_create_owned(&[(self.label, value)])
@@ -335,7 +356,11 @@ impl Registrar {
         help: &'static str,
     ) -> CounterFamily<N> {
         let family = self.metric(name, "counter", &names, help, Family::default());
-        CounterFamily { names, family }
+        CounterFamily {
+            names,
+            family,
+            is_closed: false,
+        }
     }
 
     fn histograms(

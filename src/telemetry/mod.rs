@@ -20,6 +20,7 @@ mod events;
 mod lines;
 pub mod metrics;
 pub mod redact;
+mod series;
 pub mod timeline;
 
 /// What is logged and has not left yet.

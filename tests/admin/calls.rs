@@ -189,3 +189,50 @@ async fn calls_that_are_over_are_added_to_a_file() {
     assert_eq!(story["outcome"], "cancelled");
     assert_eq!(story["steps"][0]["kind"], "received");
 }
+
+#[tokio::test]
+async fn a_call_that_was_answered_is_in_the_file_when_it_is_over_or_the_gateway_stops() {
+    let more = "[calls]\nfile = \"@DIR@/calls.jsonl\"";
+    let mut rig = Rig::with("token_file = \"@DIR@/token\"", more, 2).await;
+    let mut talks = Vec::new();
+    for (number, user) in (1..).zip(["1001", "1002"]) {
+        let mut phone = rig.phone(user, number).await;
+        phone.register().await.expect("it registers");
+        let calling = async {
+            let mut call = rig.asterisk.call(user, "2000").await.expect("an INVITE");
+            call.wait_answer().await.expect("an answer");
+            call
+        };
+        let being_called = async {
+            let mut call = phone.next_call().await.expect("a call");
+            call.answer().await.expect("it answers");
+            call
+        };
+        let (outgoing, taken) = tokio::join!(calling, being_called);
+        talks.push((phone, outgoing, taken));
+    }
+    let (_, _, first) = talks.first_mut().expect("a call");
+    assert_eq!(first.hangup().await.expect("an answer"), 200);
+    let path = rig.folder().join("calls.jsonl");
+    let lines = || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let lines = text.lines().map(serde_json::from_str);
+        lines.collect::<Result<Vec<serde_json::Value>, _>>()
+    };
+    let ended = rig
+        .wait_for(|| lines().ok().filter(|lines| lines.len() == 1))
+        .await;
+    assert!(ended[0]["lasted_ms"].is_u64(), "{}", ended[0]);
+    assert_eq!(
+        ended[0]["steps"]
+            .as_array()
+            .and_then(|steps| steps.last())
+            .expect("a step")["kind"],
+        "hung-up"
+    );
+    rig.restart().await;
+    let all = lines().expect("JSON");
+    assert_eq!(all.len(), 2, "the one that went on, as it was");
+    assert_eq!(all[1]["outcome"], "answered");
+    assert_eq!(all[1]["lasted_ms"], serde_json::Value::Null);
+}

@@ -38,6 +38,34 @@ async fn a_device_is_told_awake_and_asleep_with_its_token_masked() {
 }
 
 #[tokio::test]
+async fn a_device_that_was_there_before_the_gateway_begins_its_story_with_that() {
+    let mut rig = Rig::new().await;
+    rig.sleeper("1001", 1).await;
+    rig.restart().await;
+    let page = rig.get("/api/devices").await.json();
+    let path = format!(
+        "/api/devices/{}",
+        page["devices"][0]["id"].as_str().expect("an id")
+    );
+    let notes = rig.get(&path).await.json()["notes"].clone();
+    assert_eq!(notes.as_array().map(Vec::len), Some(1), "{notes}");
+    assert_eq!(notes[0]["kind"], "restored");
+    let text = notes[0]["text"].as_str().expect("a sentence");
+    assert!(
+        text.contains("it had registered from 127.0.0.1:") && text.ends_with("more"),
+        "{text}"
+    );
+    // It comes back, and all stays in order.
+    let mut phone = rig.phone("1001", 1).await;
+    phone.register().await.expect("it registers");
+    let story = rig
+        .until(&path, |story| story["notes"][1].is_object())
+        .await;
+    assert_eq!(story["notes"][0]["kind"], "restored");
+    assert_eq!(story["notes"][1]["kind"], "came-back");
+}
+
+#[tokio::test]
 async fn devices_come_page_by_page_from_all_shards() {
     let rig = Rig::with("token_file = \"@DIR@/token\"", "", 3).await;
     for (number, user) in (1..).zip(["1001", "1002", "1003"]) {
@@ -116,6 +144,13 @@ async fn metrics_are_told_as_prometheus_asks_for_them() {
             .is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4"))
     );
     assert!(!plain.body.contains("# EOF"));
+    // Rates need a series before its first event.
+    for series in [
+        r#"gateway_push_total{provider="apns",notice="call",outcome="bad-credentials"} 0"#,
+        r#"gateway_wake_seconds_count{outcome="timeout"} 0"#,
+    ] {
+        assert!(plain.body.contains(series), "{series} in {}", plain.body);
+    }
     assert!(
         plain
             .body

@@ -36,6 +36,8 @@ pub(super) struct Call {
     pub(super) end: Option<(u16, u32)>,
     /// When one side hung up.
     pub(super) over: Option<u32>,
+    /// Whether those have it who take the calls that are over.
+    pub(super) is_told: bool,
 }
 
 /// What the place of a call that goes on takes beside it.
@@ -58,6 +60,7 @@ impl Call {
             omitted: 0,
             end: None,
             over: None,
+            is_told: false,
         }
     }
 
@@ -71,6 +74,7 @@ impl Call {
         self.omitted = 0;
         self.end = None;
         self.over = None;
+        self.is_told = false;
     }
 
     /// Whether it was answered, and nobody has hung up yet as far as we know.

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::step::seconds;
-use crate::io::admin::view::{DeviceNote, LastPush};
+use super::step::{lasting, seconds};
+use crate::io::admin::view::{DeviceNote, DeviceView, LastPush};
 use crate::proto::push::{Pns, PushError};
 use crate::proto::registration::keep::KeepFailure;
 use crate::proto::{BindingKey, Event, Transport};
@@ -205,6 +205,32 @@ impl Note {
             text: self.happened.text(),
         })
     }
+}
+
+/// The first note of a device that was there before the gateway started; `None` if what is
+/// remembered tells how it came.
+#[must_use]
+pub fn restored(device: &DeviceView, notes: &[DeviceNote], started_ms: u64) -> Option<DeviceNote> {
+    if notes.iter().any(|note| note.kind == "registered") {
+        return None;
+    }
+    let between = |from: u64, to: u64| lasting(Duration::from_millis(to.saturating_sub(from)));
+    let text = if device.registered_ms < started_ms {
+        format!(
+            "restored when the gateway started: it had registered from {} ({}) {} before, for {} more",
+            device.address,
+            device.transport,
+            between(device.registered_ms, started_ms),
+            between(started_ms, device.expires_ms)
+        )
+    } else {
+        "restored when the gateway started; it has registered again since".to_owned()
+    };
+    Some(DeviceNote {
+        at_ms: started_ms,
+        kind: "restored".to_owned(),
+        text,
+    })
 }
 
 /// Why the gateway did not refresh a registration, and what then.

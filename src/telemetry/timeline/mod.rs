@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use smallvec::SmallVec;
@@ -22,12 +22,16 @@ mod device;
 mod step;
 
 use call::Call;
+pub use device::restored;
 use device::{Happened, Note};
 use step::What;
 pub use step::{device_id, device_key};
 
 /// Of this process alone: nobody outside can make Call-IDs that meet.
 static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// A call whose end nobody saw is told as it is after that long, with the next call that comes.
+const LONGEST_TALK: Duration = Duration::from_secs(4 * 3600);
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +61,17 @@ pub struct Recorder {
     /// The calls that a push without a verdict is for.
     pushed: HashMap<BindingKey, SmallVec<[u64; 1]>, RandomState>,
     notes: VecDeque<Note>,
+    /// Whether a note has gone out of the ring.
+    has_forgotten: bool,
     last_id: u64,
     /// Whether somebody follows.
     is_followed: bool,
     live: Vec<Live>,
-    ended: Option<u64>,
+    /// Whether somebody takes the calls that are over.
+    is_collected: bool,
+    ended: Vec<CallStory>,
+    /// Up to which place every call has been told, or had its time to end.
+    seen: u64,
 }
 
 impl Recorder {
@@ -79,10 +89,13 @@ impl Recorder {
             talking: HashMap::default(),
             pushed: HashMap::default(),
             notes: VecDeque::with_capacity(keep.notes.min(1024)),
+            has_forgotten: false,
             last_id: 0,
             is_followed: false,
             live: Vec::new(),
-            ended: None,
+            is_collected: false,
+            ended: Vec::new(),
+            seen: 0,
         }
     }
 
@@ -96,10 +109,24 @@ impl Recorder {
         self.live.drain(..)
     }
 
-    /// The call that the last event ended.
-    pub fn take_ended(&mut self) -> Option<CallStory> {
-        let at = self.ended.take()?;
-        self.at(at).map(Call::story)
+    /// Says whether somebody takes the calls that are over: only then [`Self::take_ended`] has any.
+    pub const fn collect(&mut self, is_collected: bool) {
+        self.is_collected = is_collected;
+    }
+
+    /// The calls that are over, each once: it was not answered, somebody has hung up, or its end
+    /// is waited for no longer.
+    pub fn take_ended(&mut self) -> std::vec::Drain<'_, CallStory> {
+        self.ended.drain(..)
+    }
+
+    /// The calls that go on, as they are: before the process ends.
+    pub fn take_talking(&mut self) -> Vec<CallStory> {
+        let places = self.gone..self.gone + self.calls.len() as u64;
+        for at in places {
+            self.tell_talking(at);
+        }
+        std::mem::take(&mut self.ended)
     }
 
     /// Remembers an event.
@@ -146,6 +173,12 @@ impl Recorder {
         let mut notes: Vec<DeviceNote> = notes.take(limit).map(Note::view).collect();
         notes.reverse();
         notes
+    }
+
+    /// Whether every note since the process began is still there.
+    #[must_use]
+    pub const fn has_all_notes(&self) -> bool {
+        !self.has_forgotten && self.keep.notes > 0
     }
 
     /// The verdicts on the last push of each of these devices, as far as they are remembered.
@@ -289,6 +322,7 @@ impl Recorder {
         (call_id, agent, caller): (&str, &str, &[u8]),
         (devices, asleep): (u32, u32),
     ) {
+        self.tell_longest(now);
         let mut call = self.room(now);
         call.clear();
         call.number = number;
@@ -311,6 +345,7 @@ impl Recorder {
         while self.calls.len() >= self.keep.calls
             || (self.bytes > self.keep.bytes && !self.calls.is_empty())
         {
+            self.tell_talking(self.gone);
             // What goes for want of memory gives its memory back.
             let is_for_bytes = self.bytes > self.keep.bytes;
             let Some(old) = self.calls.pop_front() else {
@@ -342,7 +377,9 @@ impl Recorder {
             call.end = Some((reject.status().0, 0));
         }
         self.step(now, number, None, What::Refused(reject));
-        self.ended = self.by_number.remove(&number);
+        if let Some(at) = self.by_number.remove(&number) {
+            self.tell_ended(at);
+        }
     }
 
     fn answered(&mut self, now: Instant, call: CallNumber, status: u16) {
@@ -356,7 +393,10 @@ impl Recorder {
                 self.talking.insert(name, at);
             }
         }
-        self.ended = self.step(now, call, None, What::Ended(status));
+        self.step(now, call, None, What::Ended(status));
+        if status >= 300 {
+            self.tell_ended(at);
+        }
     }
 
     /// One side of a call hung up; most of these calls are not ours to tell.
@@ -372,6 +412,41 @@ impl Recorder {
         let key = call.taker();
         self.talking.remove(&hash_of(call_id));
         self.step_at(now, at, key, What::HungUp(is_phone));
+        self.tell_ended(at);
+    }
+
+    /// A call is over: whoever takes them gets it, once.
+    fn tell_ended(&mut self, at: u64) {
+        if !self.is_collected {
+            return;
+        }
+        let Some(call) = self.at_mut(at) else {
+            return;
+        };
+        if !std::mem::replace(&mut call.is_told, true) {
+            let story = call.story();
+            self.ended.push(story);
+        }
+    }
+
+    /// The same for a call that was answered and goes on, if it does.
+    fn tell_talking(&mut self, at: u64) {
+        if self.at(at).is_some_and(Call::is_talking) {
+            self.tell_ended(at);
+        }
+    }
+
+    /// Tells those whose end is not waited for any longer; each place is looked at once.
+    fn tell_longest(&mut self, now: Instant) {
+        if !self.is_collected {
+            return;
+        }
+        self.seen = self.seen.max(self.gone);
+        let is_old = |call: &Call| now.saturating_duration_since(call.began) >= LONGEST_TALK;
+        while self.at(self.seen).is_some_and(is_old) {
+            self.tell_talking(self.seen);
+            self.seen += 1;
+        }
     }
 
     /// A call that goes out of the ring is not waited for; another may have taken its name.
@@ -417,6 +492,7 @@ impl Recorder {
     fn note(&mut self, now: Instant, key: BindingKey, aor: Option<&str>, happened: Happened) {
         while self.notes.len() >= self.keep.notes {
             self.notes.pop_front();
+            self.has_forgotten = true;
         }
         let at_ms = self.unix_ms(now);
         let note = Note {

@@ -332,12 +332,71 @@ fn a_call_for_an_agent_without_a_device_is_told_too() {
         caller: Bytes::from_static(b"sip:2000@pbx.example.com"),
         reject: Reject::UnknownAgent,
     };
+    desk.recorder.collect(true);
     desk.tell(0, refused);
     let call = desk.last().call;
     assert_eq!((call.outcome, call.status), (Outcome::Refused, Some(404)));
     assert_eq!(call.summary, "nobody has registered that agent here");
-    assert!(desk.recorder.take_ended().is_some());
+    assert_eq!(desk.recorder.take_ended().count(), 1);
     assert!(desk.recorder.by_number.is_empty());
+}
+
+#[test]
+fn a_call_is_collected_once_when_it_is_over_with_its_end() {
+    let mut desk = Desk::new(KEEP);
+    desk.recorder.collect(true);
+    for (number, status) in [(1, 200), (2, 486), (3, 200)] {
+        desk.tell(0, received(number));
+        desk.step(10, number, Step::Answered(status));
+        desk.tell(0, answered(number, status));
+    }
+    let names = |calls: Vec<CallStory>| -> Vec<(String, Option<u64>)> {
+        let calls = calls.into_iter().map(|story| story.call);
+        calls.map(|call| (call.call_id, call.lasted_ms)).collect()
+    };
+    let over: Vec<CallStory> = desk.recorder.take_ended().collect();
+    assert_eq!(names(over), [("call-2".to_owned(), None)]);
+    desk.tell(5_000, ended("call-1", true));
+    desk.tell(0, ended("call-1", false));
+    let over: Vec<CallStory> = desk.recorder.take_ended().collect();
+    assert_eq!(
+        over[0].steps.last().map(|step| &*step.kind),
+        Some("hung-up")
+    );
+    let call = ("call-1".to_owned(), Some(5_010 + 10));
+    assert_eq!(names(over), [call]);
+    // The third goes on: told as it is when the process ends, and not again.
+    assert_eq!(
+        names(desk.recorder.take_talking()),
+        [("call-3".to_owned(), None)]
+    );
+    assert!(desk.recorder.take_talking().is_empty());
+}
+
+#[test]
+fn a_call_whose_end_nobody_sees_is_collected_after_hours_or_when_it_is_forgotten() {
+    let mut desk = Desk::new(KEEP);
+    desk.recorder.collect(true);
+    let answer = |desk: &mut Desk, number| {
+        desk.tell(0, received(number));
+        desk.step(10, number, Step::Answered(200));
+        desk.tell(0, answered(number, 200));
+        desk.recorder.take_ended().count()
+    };
+    assert_eq!(answer(&mut desk, 1), 0);
+    desk.now += LONGEST_TALK;
+    assert_eq!(answer(&mut desk, 2), 1, "the first");
+    for number in 3..6 {
+        assert_eq!(answer(&mut desk, number), 0);
+    }
+    assert_eq!(answer(&mut desk, 6), 1, "the second, for want of room");
+    desk.tell(0, ended("call-6", true));
+    assert_eq!(desk.recorder.take_ended().count(), 1);
+    // Nobody takes them: none is made.
+    desk.recorder.collect(false);
+    for number in 7..20 {
+        assert_eq!(answer(&mut desk, number), 0);
+    }
 }
 
 #[test]

@@ -77,16 +77,19 @@ const Trouble = ({ error }) => error && html`<p class="notice bad" role="alert">
 const Tile = ({ name, value, small, tone }) => html`<div><dt>${name}</dt><dd class=${tone ?? ''}>${value}</dd>
   ${small && html`<small>${small}</small>`}</div>`;
 
+const talk = (call) => (call.lasted_ms != null ? lasting(call.lasted_ms) : call.outcome === 'answered' ? 'goes on' : '');
+
 function Calls({ calls, none }) {
   if (!calls.length) return html`<p class="faint">${none}</p>`;
   return html`<div class="scroll"><table>
     <thead><tr><th>When</th><th>Agent</th><th class="narrow-off">Caller</th><th>Outcome</th><th>What happened</th>
-      <th class="narrow-off">Wake</th></tr></thead>
+      <th class="narrow-off">Wake</th><th class="narrow-off">Talk</th></tr></thead>
     <tbody>${calls.map((call) => html`<tr key=${call.id}>
       <td><a href="#/call/${call.id}">${moment(call.began_ms)}</a></td>
       <td>${short(call.agent)}</td><td class="narrow-off">${short(call.caller)}</td>
       <td><${Outcome} of=${call.outcome} /></td><td class="wrap">${call.summary}</td>
-      <td class="narrow-off">${call.wake_ms == null ? '' : lasting(call.wake_ms)}</td></tr>`)}
+      <td class="narrow-off">${call.wake_ms == null ? '' : lasting(call.wake_ms)}</td>
+      <td class="narrow-off">${talk(call)}</td></tr>`)}
     </tbody></table></div>`;
 }
 
@@ -178,7 +181,8 @@ function Call({ id, pulse }) {
       <dl class="facts"><dt>Call-ID</dt><dd>${call.call_id}</dd><dt>Caller</dt><dd>${call.caller}</dd>
         <dt>Agent</dt><dd><a href="#${agent}">${call.agent}</a></dd>
         <dt>Devices</dt><dd>${call.devices}, of which ${call.asleep} without an open connection</dd>
-        ${call.status && html`<dt>Final answer</dt><dd>${call.status}, after ${lasting(call.after_ms)}</dd>`}</dl></section>`;
+        ${call.status && html`<dt>Final answer</dt><dd>${call.status}, after ${lasting(call.after_ms)}</dd>`}
+        ${talk(call) && html`<dt>Talk</dt><dd>${talk(call)}</dd>`}</dl></section>`;
 }
 
 function DeviceList({ fields, pulse }) {
