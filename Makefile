@@ -86,7 +86,7 @@ fuzz: ## Throw changed bytes at all that reads any, for SECONDS=60 each (TARGETS
 test-faults: ## Kill, drain, reload and starve Rouse as a process, between stand-ins
 	$(call say,faults: kill -9 - SIGTERM - SIGHUP - Asterisk - push services - disk - clock)
 	@.ci/need rust sipp=sip-tester faketime=faketime
-	@cargo test --locked --test faults -- --include-ignored --skip sipp_loses_no_call --test-threads=4 $(ARGS)
+	@cargo test --locked --test faults -- --include-ignored --test-threads=4 $(ARGS)
 
 SCHEMATHESIS := $(CARGO_TARGET_DIR)/schemathesis
 

@@ -185,7 +185,7 @@ impl Control {
     pub async fn hand_over(&self) -> io::Result<(Vec<OwnedFd>, Note)> {
         let world = &self.world;
         let sockets = world.network.sockets()?;
-        world.network.stop_listening();
+        world.network.stop_listening().await;
         let mut left = world.left.subscribe();
         let handed = async {
             // What has arrived is ours.

@@ -267,7 +267,7 @@ impl Running {
     /// Stops: no new input, what is stored is durable and answered, connections close.
     pub async fn stop(mut self) {
         self.stop_admin().await;
-        self.world.network.stop_listening();
+        self.world.network.stop_listening().await;
         let store = self.world.store.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!(%error, "the store was not closed");

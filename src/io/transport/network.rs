@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::io::clock::Clock;
 use crate::io::transport::admission::{Admission, Share};
@@ -60,7 +60,7 @@ pub struct Network {
     pub(super) tls: Option<Arc<TlsServer>>,
     pub(super) upstream_tls: TlsClient,
     last_eviction: Mutex<Option<Instant>>,
-    tasks: Mutex<Vec<AbortHandle>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Those that still send when nothing is received any more.
     senders: Mutex<Vec<AbortHandle>>,
     /// Copies of the stream listeners' sockets.
@@ -213,10 +213,19 @@ impl Network {
         self.admission.change(connections, per_address, exempt);
     }
 
-    /// Stops accepting and receiving.
-    pub fn stop_listening(&self) {
-        for task in self.tasks.lock().drain(..) {
+    /// Stops accepting and receiving. What has been read is in the shards' queues afterwards: a
+    /// task that is told to end may still be at work on another thread.
+    pub async fn stop_listening(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in &tasks {
             task.abort();
+        }
+        for task in tasks {
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                tracing::error!(%error, "a listener has ended");
+            }
         }
         self.copies.lock().clear();
     }
@@ -259,7 +268,7 @@ impl Network {
 
     /// Closes every connection once its queue is written, and waits for them.
     pub async fn stop(&self) {
-        self.stop_listening();
+        self.stop_listening().await;
         for connection in &self.connections {
             connection.close(CloseReason::Local);
         }
@@ -281,7 +290,7 @@ impl Network {
     }
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().push(tokio::spawn(task).abort_handle());
+        self.tasks.lock().push(tokio::spawn(task));
     }
 
     pub(super) fn spawn_sender(&self, task: impl Future<Output = ()> + Send + 'static) {

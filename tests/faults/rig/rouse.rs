@@ -59,7 +59,13 @@ pub(crate) struct Rouse {
     pub(crate) home: PathBuf,
     pub(crate) setup: Setup,
     child: Option<Child>,
+    /// How many processes have begun to serve, each of which says so in the log.
+    begun: usize,
 }
+
+/// What it says once it serves: its sockets may be there earlier, and another process may have
+/// listened on them before.
+const SERVES: &str = "gateway started";
 
 impl Rouse {
     /// Starts it.
@@ -69,6 +75,7 @@ impl Rouse {
             home: home::directory("rouse"),
             setup,
             child: None,
+            begun: 0,
         };
         rouse.write();
         rouse.start_again();
@@ -89,6 +96,7 @@ impl Rouse {
     pub(crate) fn start_again(&mut self) {
         let child = self.spawn(&[]);
         self.child = Some(child);
+        self.begun += 1;
         self.listens();
     }
 
@@ -129,16 +137,18 @@ impl Rouse {
 
     /// Has a new process take over; returns the old one.
     pub(crate) async fn take_over(&mut self) -> Self {
-        let words = "gateway started";
-        let before = self.log().matches(words).count();
+        // Its own line, not a late one of the process before.
+        self.says(SERVES, self.begun).await;
         let child = self.spawn(&["--takeover"]);
+        self.begun += 1;
         let old = Self {
             ip: self.ip,
             home: self.home.clone(),
             setup: self.setup.clone(),
             child: self.child.replace(child),
+            begun: self.begun,
         };
-        self.says(words, before + 1).await;
+        self.says(SERVES, self.begun).await;
         old
     }
 
@@ -146,6 +156,7 @@ impl Rouse {
     pub(crate) fn take_over_from_nobody(&mut self) {
         let child = self.spawn(&["--takeover"]);
         self.child = Some(child);
+        self.begun += 1;
         self.listens();
     }
 
