@@ -17,6 +17,7 @@
 
 mod disk;
 mod drain;
+mod floods;
 mod kill;
 mod limits;
 mod operators;

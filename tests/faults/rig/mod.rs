@@ -2,6 +2,7 @@
 
 #[path = "../../live/rig/certificates.rs"]
 pub(crate) mod certificates;
+pub(crate) mod dns;
 #[path = "../../live/rig/home.rs"]
 pub(crate) mod home;
 #[path = "../../live/rig/loopback.rs"]

@@ -19,6 +19,8 @@ use super::{SOON, eventually, home, loopback, process};
 pub(crate) struct Setup {
     /// `[[upstream]] nodes`, as they stand in the file.
     pub(crate) nodes: String,
+    /// `[[upstream]] trust`, as it stands in the file.
+    pub(crate) trust: String,
     /// Everything beside `[[listen]]`, `[tls]`, `[[upstream]]`, `[store]`, `[wake]`, `[log]`.
     pub(crate) tables: String,
     /// Keys before the first table.
@@ -40,6 +42,7 @@ impl Setup {
     pub(crate) fn before(node: SocketAddr) -> Self {
         Self {
             nodes: format!("\"sip:{node};transport=udp\""),
+            trust: "\"127.0.0.0/8\"".to_owned(),
             tables: String::new(),
             keys: String::new(),
             timeout: "15s",
@@ -224,6 +227,7 @@ impl Rouse {
     fn configuration(&self) -> String {
         let Setup {
             nodes,
+            trust,
             tables,
             keys,
             timeout,
@@ -257,7 +261,7 @@ key = "{key}"
 name = "pbx"
 domains = ["*"]
 nodes = [{nodes}]
-trust = ["127.0.0.0/8"]
+trust = [{trust}]
 [store]
 path = "{store}"
 [wake]

@@ -32,11 +32,19 @@ impl Scene {
     /// Sets it up.
     pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let asterisk = asterisk(loopback::address()).await;
+        Self::before(asterisk, |setup, _| change(setup)).await
+    }
+
+    /// Sets it up before an Asterisk, whose address the setup may need.
+    pub(crate) async fn before(
+        asterisk: Asterisk,
+        change: impl FnOnce(&mut Setup, SocketAddr),
+    ) -> Self {
         let apns = ApnsStandin::start(ApnsStandinConfig::default());
         let apns = apns.await.expect("apns starts");
         let mut setup = Setup::before(asterisk.address());
         setup.tables = apns_table(&apns);
-        change(&mut setup);
+        change(&mut setup, asterisk.address());
         let rouse = Rouse::start(setup);
         Self {
             asterisk,
