@@ -3,7 +3,7 @@
 # over it, removes and purges it: tests/packaging/deb.sh FILE.deb. Needs root and no systemd.
 set -euo pipefail
 
-deb=$1
+deb=$(realpath "$1")
 fail() { echo "deb: $*" >&2; exit 1; }
 is() { [ "$2" = "$3" ] || fail "$1: $2, not $3"; }
 

@@ -7,6 +7,7 @@
     reason = "a test crate: what cannot be read must stop the test"
 )]
 
+mod deb;
 mod image;
 mod monitoring;
 

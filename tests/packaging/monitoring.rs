@@ -2,6 +2,8 @@
 //! with the program.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -95,6 +97,24 @@ fn the_alerts_watch_metrics_that_exist() {
     assert!(rules.matches("- alert:").count() >= 8);
     assert!(selectors(&rules).len() >= 8);
     assert_exists(&rules);
+}
+
+#[test]
+fn promtool_plays_the_alerts_where_it_is_there() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus");
+    for (what, file) in [
+        ("check", "rouse.rules.yml"),
+        ("test", "rouse.rules_test.yml"),
+    ] {
+        let done = Command::new("promtool")
+            .args([what, "rules", file])
+            .current_dir(&folder)
+            .output();
+        // `make test-package` installs it.
+        let Ok(done) = done else { return };
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{file}: {told}");
+    }
 }
 
 #[test]
