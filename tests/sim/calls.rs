@@ -6,7 +6,8 @@ use rouse::proto::sip::HeaderName;
 use rouse::proto::{Destination, Event, Flow};
 
 use crate::world::{
-    APNS, Sent, World, beside, contact_uri, crlf, invite, pbx, response, tcp, udp, via,
+    APNS, Sent, World, beside, contact_uri, crlf, invite, ok_to_register, pbx, register, response,
+    tcp, udp, via,
 };
 
 const ONE: &str = ";+sip.instance=\"<urn:uuid:1>\"";
@@ -262,6 +263,188 @@ Content-Length: 0
     world.expect("ACK");
     world.expect("SIP/2.0 401");
     world.assert_quiet();
+}
+
+/// A phone names its way; only its upstream is the gateway's to give, and what a phone has in its
+/// settings as an outbound proxy is the gateway itself.
+#[test]
+pub fn a_foreign_route_of_a_phone_is_neither_followed_nor_passed_on() {
+    let own = "<sip:192.0.2.1:5060;transport=tcp;lr>";
+    let foreign = "<sip:192.0.2.81:5060;lr>";
+    let ways = [
+        format!("Route: {foreign}\n"),
+        format!("Route: {own}, {foreign}\n"),
+        format!("Route: {own}\nRoute: {foreign}\nRoute: <sip:evil.example>\n"),
+        format!("Route: {foreign}\nRoute: {own}\n"),
+    ];
+    for (at, way) in ways.iter().enumerate() {
+        let mut world = World::new();
+        world.register_for(tcp(1), "1001", APNS, ONE, 600);
+        for method in ["INVITE", "MESSAGE", "REFER"] {
+            let text = format!(
+                "
+{method} sip:600@pbx.example.com SIP/2.0
+{}
+{way}Max-Forwards: 70
+From: <sip:1001@pbx.example.com>;tag=p
+To: <sip:600@pbx.example.com>
+Contact: <sip:1001@10.0.0.5:5060>
+Call-ID: {method}{at}
+CSeq: 1 {method}
+Content-Length: 0
+
+",
+                via(tcp(1), &format!("z9hG4bK{method}{at}"))
+            );
+            world.receive(tcp(1), crlf(&text));
+            if method == "INVITE" {
+                world.expect("SIP/2.0 100");
+            }
+            let sent = world.expect(method);
+            assert_eq!(sent.to, Destination::Flow(pbx().id), "{way}");
+            assert_eq!(sent.header(HeaderName::Route), "", "{way}");
+            world.receive(pbx(), response(&sent, "403 Forbidden", ""));
+            if method == "INVITE" {
+                world.expect("ACK");
+            }
+            world.expect("SIP/2.0 403");
+        }
+        let again = register(tcp(1), "1001", APNS, ONE, 600, 7);
+        let again = again.replace("Max-Forwards", &format!("{}Max-Forwards", crlf(way)));
+        world.receive(tcp(1), &again);
+        let relayed = world.expect("REGISTER");
+        assert_eq!(relayed.to, Destination::Flow(pbx().id), "{way}");
+        assert_eq!(relayed.header(HeaderName::Route), "", "{way}");
+        world.receive(pbx(), ok_to_register(&relayed));
+        world.expect("SIP/2.0 200");
+    }
+}
+
+/// What a call looks like that Asterisk and an agent that is a telephone system itself send to each
+/// other: each pass is a new call with all its hops, by the same caller.
+#[test]
+pub fn a_call_that_goes_round_is_refused_at_its_sixth_pass() {
+    let mut world = World::new();
+    world.register_for(tcp(1), "1001", "", ONE, 600);
+    let mut passes = Vec::new();
+    for pass in 1..=5 {
+        world.receive(pbx(), invite("1001", &format!("round{pass}")));
+        world.expect("SIP/2.0 100");
+        passes.push(world.expect("INVITE"));
+    }
+    world.receive(pbx(), invite("1001", "round6"));
+    world.expect("SIP/2.0 482");
+    world.receive(pbx(), beside("ACK", "1001", "round6", ""));
+    world.expect_nothing();
+    // Others get through, and so do callers whom nobody can tell from each other.
+    for (caller, calls) in [("sip:2002@", 1), ("sip:anonymous@", 7)] {
+        for number in 1..=calls {
+            let call = invite("1001", &format!("{}{number}", &caller[4..8]));
+            world.receive(pbx(), call.replace("sip:2001@", caller));
+            world.expect("SIP/2.0 100");
+            passes.push(world.expect("INVITE"));
+        }
+    }
+    for sent in passes {
+        world.receive(tcp(1), response(&sent, "486 Busy Here", ""));
+        world.expect("ACK");
+        world.expect("SIP/2.0 486");
+    }
+    // What has its answer counts no longer.
+    world.receive(pbx(), invite("1001", "later"));
+    world.expect("SIP/2.0 100");
+    world.expect("INVITE");
+}
+
+/// An answer without what is never the same twice: the tag that we add.
+fn without_tag(sent: &Sent) -> String {
+    let text = sent.text();
+    let lines = text.lines().map(|line| match line.split_once(";tag=") {
+        Some((to, _)) if line.starts_with("To:") => to,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+pub fn a_stranger_is_told_the_same_of_an_agent_that_exists_and_of_one_that_does_not() {
+    let methods = [
+        "INVITE",
+        "OPTIONS",
+        "MESSAGE",
+        "SUBSCRIBE",
+        "REFER",
+        "INFO",
+        "PUBLISH",
+        "UPDATE",
+        "BYE",
+        "PRACK",
+        "NOTIFY",
+        "CANCEL",
+        "FROBNICATE",
+    ];
+    for flow in [tcp(66), udp(6666)] {
+        for method in methods {
+            for uri in [
+                "sip:USER@pbx.example.com",
+                "sip:USER@192.0.2.1:5060",
+                "CONTACT",
+            ] {
+                let said = ["1001", "1002", "9999"].map(|user| {
+                    let mut world = World::new();
+                    // Awake, asleep, and nobody.
+                    world.register_for(tcp(1), "1001", APNS, ONE, 600);
+                    world.register_for(tcp(2), "1002", APNS, TWO, 600);
+                    world.close(tcp(2));
+                    let contact = contact_uri(user);
+                    let uri = uri.replace("USER", user).replace("CONTACT", &contact);
+                    let text = format!(
+                        "
+{method} {uri} SIP/2.0
+{}
+Max-Forwards: 70
+From: <sip:evil@evil.example>;tag=e
+To: <sip:{user}@pbx.example.com>
+Call-ID: e
+CSeq: 1 {method}
+Contact: <sip:evil@10.0.0.66:5060>
+Content-Length: 0
+
+",
+                        via(flow, "z9hG4bKe")
+                    );
+                    world.receive(flow, crlf(&text));
+                    let said: Vec<String> = world.sent.iter().map(without_tag).collect();
+                    said.join("\n--\n").replace(user, "USER")
+                });
+                assert!(method == "CANCEL" || said[2].starts_with("SIP/2.0 "));
+                assert_eq!(said[0], said[2], "awake: {method} {uri}");
+                assert_eq!(said[1], said[2], "asleep: {method} {uri}");
+            }
+        }
+    }
+}
+
+/// What Asterisk says to the REGISTER of nobody it says to a wrong password too, and nothing of ours
+/// tells them apart.
+#[test]
+pub fn a_wrong_password_and_an_unknown_account_look_the_same() {
+    let said = ["1001", "9999"].map(|user| {
+        let mut world = World::new();
+        world.register_for(tcp(1), "1001", APNS, ONE, 600);
+        let mut said = Vec::new();
+        for number in 1..=3 {
+            let text = register(tcp(66), user, "", "", 600, number);
+            world.receive(tcp(66), text);
+            let relayed = world.expect("REGISTER");
+            said.push(relayed.text().len());
+            let challenge = "WWW-Authenticate: Digest realm=\"a\",nonce=\"n\"\n";
+            world.receive(pbx(), response(&relayed, "401 Unauthorized", challenge));
+            said.push(without_tag(&world.expect("SIP/2.0 401")).len());
+        }
+        said
+    });
+    assert_eq!(said[0], said[1]);
 }
 
 #[test]

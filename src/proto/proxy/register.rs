@@ -45,7 +45,9 @@ impl Proxy {
             .of_domain(host)
             .ok_or(Reject::UnknownDomain)?;
         let aor = Aor { user, domain };
-        let own_routes = self.preprocess(request)?.own;
+        self.preprocess(request)?;
+        // None that it names is followed, and none is Asterisk's business.
+        let own_routes = request.routes().count();
         let mut relay = Relay::read(request, aor, upstream, &self.settings)?;
         if let Some(agent) = self.location.agent(relay.aor.id()) {
             relay.recognise(agent, flow.id);

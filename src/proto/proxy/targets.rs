@@ -11,6 +11,7 @@ use crate::proto::proxy::response_context::{Branch, Kind, Leg, Phase, ResponseCo
 use crate::proto::proxy::upstream::UpstreamHop;
 use crate::proto::proxy::validate::{loop_hash, max_breadth, stateless_branch};
 use crate::proto::proxy::{Proxy, Source, forward, sips, stamp};
+use crate::proto::push::wake::Waiter;
 use crate::proto::registration::flow::FlowToken;
 use crate::proto::registration::relay::contact_without_push;
 use crate::proto::reject::Reject;
@@ -18,6 +19,11 @@ use crate::proto::settings::Qualify;
 use crate::proto::sip::{Edit, HeaderName, Host, Message, Method, Reply, Scheme, Uri};
 use crate::proto::transaction::ServerId;
 use crate::proto::{AorId, BindingId, BindingKey, Event, Flow, Hop, Output, Transport};
+
+/// How often a call may come by without an answer; the next pass is refused.
+const PASSES: usize = 5;
+/// Users of From that many callers share (RFC 3323 §4.1; Asterisk without a caller's number).
+const NOBODY: [&[u8]; 4] = [b"", b"anonymous", b"asterisk", b"unknown"];
 
 impl Proxy {
     /// Proxies a request other than REGISTER that opened a server transaction.
@@ -32,6 +38,7 @@ impl Proxy {
     ) -> Result<(), Reject> {
         let is_in_dialog = request.to().is_ok_and(|to| to.tag().is_some());
         let is_invite = request.method() == Some(Method::Invite);
+        let mut own_routes = routes.own;
         let branches = match (is_in_dialog, routes.token) {
             (true, Some(token)) => {
                 smallvec![Branch::new(
@@ -61,7 +68,11 @@ impl Proxy {
                     Source::Upstream(upstream) => {
                         self.device_targets(fx, request, upstream, routes.token)?
                     }
-                    Source::Device => smallvec![self.upstream_target(fx, request, &flow)?],
+                    Source::Device => {
+                        // It names its way; only its upstream is ours to give.
+                        own_routes = request.routes().count();
+                        smallvec![self.upstream_target(fx, request, &flow)?]
+                    }
                     Source::Stranger => return Err(Reject::Forbidden),
                 }
             }
@@ -89,7 +100,7 @@ impl Proxy {
             phase: Phase::Open,
             branches,
             best: None,
-            own_routes: routes.own,
+            own_routes,
             strict_uri: routes.strict_uri,
             is_in_dialog,
             hold,
@@ -213,7 +224,38 @@ impl Proxy {
         if is_invite && self.held_calls(aor) >= self.settings.limits.held_per_agent {
             return Err(Reject::TooManyHeld);
         }
+        if is_invite && self.goes_round(aor, request) {
+            return Err(Reject::LoopDetected);
+        }
         Ok(branches)
+    }
+
+    /// Whether a call has come by so often, and has no answer yet, that it must be one that goes
+    /// round: Asterisk counts the hops anew on each pass (a back-to-back user agent has no other
+    /// choice), but names the same caller.
+    fn goes_round(&self, aor: AorId, request: &Message) -> bool {
+        let Some(caller) = user_of_caller(request) else {
+            return false;
+        };
+        let Some(agent) = self.location.agent(aor) else {
+            return false;
+        };
+        let is_same = |waiter: &&Waiter| {
+            let context = self.contexts.peek(waiter.context);
+            context.is_some_and(|context| {
+                context.is_invite()
+                    && !context.is_in_dialog
+                    && user_of_caller(&context.request).as_deref() == Some(&*caller)
+            })
+        };
+        agent.bindings.iter().any(|binding| {
+            let key = BindingKey {
+                aor,
+                binding: binding.id,
+            };
+            let waiters = self.by_device.get(&key).into_iter().flatten();
+            waiters.filter(is_same).take(PASSES).count() == PASSES
+        })
     }
 
     /// The devices that an upstream's OPTIONS travels to: none if the gateway answers.
@@ -496,6 +538,14 @@ impl Proxy {
 }
 
 /// The URI of a request's From.
+/// A caller who can be told from others: the user of From, unless it stands for nobody.
+fn user_of_caller(request: &Message) -> Option<Vec<u8>> {
+    let from = request.from().ok()?;
+    let user = from.parse_uri().ok()?.user_unescaped()?.into_owned();
+    let is_nobody = NOBODY.iter().any(|name| user.eq_ignore_ascii_case(name));
+    (!is_nobody).then_some(user)
+}
+
 fn caller_of(request: &Message) -> Bytes {
     let raw = request.raw();
     request

@@ -69,27 +69,22 @@ fn of_several_routes_a_strict_router_left_only_the_last_is_the_request_uri() {
 /// > If the first value in the Route header field indicates this proxy, the proxy MUST remove that
 /// > value from the request.
 #[test]
-fn a_route_that_names_us_is_removed_and_others_stay() {
-    for (routes, left) in [
-        ("<sip:192.0.2.1;lr>", vec![]),
-        (
-            "<sip:192.0.2.1:5060;lr>, <sip:192.0.2.1:5061;transport=tls;lr>",
-            vec![],
-        ),
-        ("<sip:anybody@192.0.2.1;lr>", vec![]),
-        (
-            "<sip:192.0.2.1;lr>, <sip:192.0.2.90;lr>",
-            vec!["<sip:192.0.2.90;lr>"],
-        ),
+fn a_route_that_names_us_is_removed_and_so_is_every_other_of_a_phone() {
+    for routes in [
+        "<sip:192.0.2.1;lr>",
+        "<sip:192.0.2.1:5060;lr>, <sip:192.0.2.1:5061;transport=tls;lr>",
+        "<sip:anybody@192.0.2.1;lr>",
+        // A phone has no way but that to its upstream, whatever it asks for.
+        "<sip:192.0.2.1;lr>, <sip:192.0.2.90;lr>",
         // Another server on our host.
-        ("<sip:192.0.2.1:5070;lr>", vec!["<sip:192.0.2.1:5070;lr>"]),
+        "<sip:192.0.2.1:5070;lr>",
     ] {
         let mut world = with_phone(tcp(1));
         let more = format!("Route: {routes}\n");
         let uri = "sip:600@pbx.example.com";
         world.receive(tcp(1), from_phone(tcp(1), "MESSAGE", uri, "m1", &more));
         let sent = world.expect("MESSAGE sip:600@pbx.example.com");
-        assert_eq!(values(&sent, HeaderName::Route), left, "{routes}");
+        assert_eq!(values(&sent, HeaderName::Route), [""; 0], "{routes}");
         answer(&mut world, &sent, "202 Accepted", "");
         world.expect("SIP/2.0 202");
         world.assert_quiet();
