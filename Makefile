@@ -104,6 +104,13 @@ $(SCHEMATHESIS): tests/admin/requirements.txt
 	@$@/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+.PHONY: test-otlp
+test-otlp: ## Check the build with OpenTelemetry traces, against a collector
+	$(call say,otlp: what is not in the default build)
+	@.ci/need rust
+	@cargo clippy --locked --features otlp --lib --bins --test admin -- -D warnings
+	@cargo test --locked --features otlp --test admin traces:: $(ARGS)
+
 .PHONY: test-peers
 test-peers: tests/peers/sipjs/node_modules ## Install Linphone, baresip and SIP.js, and have them called through Rouse by real Asterisks
 	$(call say,telephones that others wrote: Linphone - baresip - SIP.js)

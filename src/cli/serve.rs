@@ -285,6 +285,8 @@ fn explain(error: ServeError) -> anyhow::Error {
         | ServeError::Resolver(_)
         | ServeError::Takeover(_)
         | ServeError::ShardEnded => error.into(),
+        #[cfg(feature = "otlp")]
+        ServeError::Otlp(_) => error.into(),
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Config {
     pub calls: CallsConfig,
     /// `[hep]`, if it is there.
     pub hep: Option<HepConfig>,
+    /// `[otlp]`, if it is there.
+    pub otlp: Option<OtlpConfig>,
     /// `[log]`.
     pub log: LogConfig,
     /// How long calls under way may take to end when the process is to end.
@@ -132,6 +134,17 @@ pub struct HepConfig {
     pub password: Option<Secret<String>>,
     /// Whether it gets credentials and push tokens too.
     pub secrets: bool,
+}
+
+/// `[otlp]`: who gets the calls as traces. Only builds with the feature `otlp` take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpConfig {
+    /// Where they are posted to.
+    pub url: http::Uri,
+    /// A header that the collector wants to see.
+    pub header: Option<Secret<(http::HeaderName, http::HeaderValue)>>,
+    /// Whether it is told numbers and addresses in full.
+    pub numbers: bool,
 }
 
 /// `[log]`.
@@ -251,6 +264,7 @@ fn root(root: Section<'_>, host: Host) -> Config {
         admin: operator::admin(root.section("admin")),
         calls: operator::calls(root.section("calls")),
         hep: operator::hep(root.section("hep")),
+        otlp: operator::otlp(root.section("otlp")),
         log: tuning::log(root.section("log")),
         warnings: Vec::new(),
     };

@@ -1,12 +1,14 @@
-//! `[admin]`, `[calls]`, `[hep]`: what an operator may ask, how much is remembered for that, and who
-//! gets a copy of every message.
+//! `[admin]`, `[calls]`, `[hep]`, `[otlp]`: what an operator may ask, how much is remembered for that,
+//! and who gets a copy of every message, or of every call.
 
 use std::net::SocketAddr;
+
+use http::{HeaderName, HeaderValue, Uri};
 
 use super::mistake::Wrong;
 use super::read::Section;
 use super::tuning::secret;
-use super::{AdminConfig, CallsConfig, HepConfig, Secret, value};
+use super::{AdminConfig, CallsConfig, HepConfig, OtlpConfig, Secret, value};
 
 /// Reads `[admin]`.
 pub(super) fn admin(section: Section<'_>) -> Option<AdminConfig> {
@@ -89,6 +91,68 @@ pub(super) fn hep(section: Section<'_>) -> Option<HepConfig> {
     };
     section.finish();
     collector.map(|_| hep)
+}
+
+/// Reads `[otlp]`.
+pub(super) fn otlp(section: Section<'_>) -> Option<OtlpConfig> {
+    const CURE: &str = "add endpoint = \"http://127.0.0.1:4318\"";
+    let endpoint = section
+        .is_present()
+        .then(|| section.required("endpoint", CURE))
+        .flatten();
+    if let Some(text) = endpoint.as_ref().filter(|_| !cfg!(feature = "otlp")) {
+        let what = "this rouse was built without [otlp]";
+        let cure = "remove the section, or build with: cargo build --release --features otlp";
+        section.wrong(&text.place, Wrong::new(what, cure));
+    }
+    let url = endpoint.and_then(|text| {
+        section.parsed(&text, |text| {
+            collector(text).ok_or_else(|| {
+                Wrong::new(
+                    format!("\"{text}\" is no http:// or https:// address"),
+                    CURE,
+                )
+            })
+        })
+    });
+    let header = secret(&section, "header_file", "header").and_then(|(place, text)| {
+        let parsed = header(text.trim());
+        if parsed.is_none() {
+            let cure = "write one line: Authorization: Bearer TOKEN";
+            section.wrong(&place.place, Wrong::new("it has no header", cure));
+        }
+        parsed.map(Secret::new)
+    });
+    let numbers = section.flag("numbers", false);
+    section.finish();
+    url.map(|url| OtlpConfig {
+        url,
+        header,
+        numbers,
+    })
+}
+
+/// Where traces are posted to, below the collector's address; a path that is given is taken as it is.
+fn collector(text: &str) -> Option<Uri> {
+    let uri: Uri = text.parse().ok()?;
+    let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !is_web || uri.host().is_none_or(str::is_empty) {
+        return None;
+    }
+    if uri.path() != "/" {
+        return Some(uri);
+    }
+    format!("{}/v1/traces", text.trim_end_matches('/'))
+        .parse()
+        .ok() // no address with a query of its own
+}
+
+fn header(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':')?;
+    let name = name.trim().parse().ok()?;
+    let mut value = HeaderValue::from_str(value.trim()).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
 }
 
 /// Reads `[calls]`.

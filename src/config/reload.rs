@@ -40,6 +40,7 @@ pub fn reload(running: &Config, new: Config, next_node: u16) -> (Config, Vec<&'s
     keep(running.admin == new.admin, "[admin]");
     keep(running.calls == new.calls, "[calls]");
     keep(running.hep == new.hep, "[hep]");
+    keep(running.otlp == new.otlp, "[otlp]");
     keep(running.log.format == new.log.format, "[log] format");
     let frames = |config: &Config| {
         let limits = &config.settings.limits;

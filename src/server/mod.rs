@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 use crate::config::{AdminConfig, Config};
 use crate::io::admin::{self, Admin, AdminError, Token};
 use crate::io::clock::Clock;
+#[cfg(feature = "otlp")]
+use crate::io::export::otlp::PostError;
 use crate::io::pns::{PnsConfig, PnsSetupError, PushService};
 use crate::io::resolver::{ResolveError, Resolver};
 use crate::io::store::{OpenedStore, Store, StoreError};
@@ -34,12 +36,12 @@ use crate::proto::settings::Settings;
 use crate::proto::shard::{Shards, route};
 use crate::proto::sip::{FrameLimits, Message};
 use crate::proto::{Command, Gateway, Input, StoreTicket};
+use crate::server::collector::Collector;
 use crate::server::console::Console;
 pub use crate::server::control::Control;
 use crate::server::entered::Entered;
 use crate::server::health::Health;
 pub use crate::server::heritage::Heritage;
-use crate::server::journal::Journal;
 use crate::server::lookout::Lookout;
 use crate::server::shard::{Queues, Shard};
 use crate::server::traffic::Traffic;
@@ -48,6 +50,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::timeline::{Keep, Recorder};
 
 mod census;
+mod collector;
 mod console;
 mod control;
 mod entered;
@@ -57,6 +60,8 @@ mod journal;
 mod lookout;
 mod shard;
 mod summary;
+#[cfg(feature = "otlp")]
+mod traces;
 mod traffic;
 mod world;
 
@@ -92,6 +97,10 @@ pub enum ServeError {
     /// The process that serves does not hand over.
     #[error("cannot take over: {0}")]
     Takeover(std::io::Error),
+    /// The collector of traces.
+    #[cfg(feature = "otlp")]
+    #[error("cannot use [otlp]: {0}")]
+    Otlp(#[from] PostError),
     /// A shard ended by itself: its agents could not be called any more.
     #[error("a shard has ended")]
     ShardEnded,
@@ -306,10 +315,10 @@ impl Parts {
             gateways.iter().map(|_| mpsc::channel(ASK_QUEUE)).unzip();
         let anchor = Clock::anchor();
         let recorders = (0..).zip(&gateways);
-        let journal = self.config.calls.file.clone().map(Journal::start);
+        let collectors = collectors(&self.config, &self.metrics)?;
         let recorders = recorders.map(|(shard, _)| {
             let mut recorder = Recorder::new(shard, self.keep, anchor);
-            recorder.collect(journal.is_some());
+            recorder.collect(!collectors.is_empty());
             recorder
         });
         let recorders = recorders.map(Mutex::new).collect();
@@ -345,7 +354,7 @@ impl Parts {
             recorders,
             live: broadcast::Sender::new(LIVE_QUEUE),
             asks,
-            journal,
+            collectors,
         });
         let (stop, stopped) = watch::channel(false);
         let all: Vec<_> = (0..)
@@ -373,6 +382,27 @@ impl Parts {
             stop,
         })
     }
+}
+
+/// Those who take the calls that are over, as far as the configuration names any.
+#[cfg_attr(
+    not(feature = "otlp"),
+    expect(
+        clippy::unnecessary_wraps,
+        reason = "a file cannot fail here, a collector can"
+    )
+)]
+fn collectors(config: &Config, metrics: &Metrics) -> Result<Vec<Collector>, ServeError> {
+    let mut collectors = Vec::new();
+    if let Some(file) = &config.calls.file {
+        let dropped = metrics.dropped.of(["call-file"]);
+        collectors.push(journal::start(file.clone(), dropped));
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(otlp) = &config.otlp {
+        collectors.push(traces::start(otlp, metrics.dropped.of(["otlp"]))?);
+    }
+    Ok(collectors)
 }
 
 fn queues() -> (ShardQueues, Queues) {

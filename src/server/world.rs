@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::io::admin::view::Live;
+use crate::io::admin::view::{CallStory, Live};
 use crate::io::pns::{PushService, Withdrawal};
 use crate::io::resolver::Resolver;
 use crate::io::store::Store;
@@ -17,8 +17,8 @@ use crate::proto::push::{PushId, PushRequest};
 use crate::proto::settings::Node;
 use crate::proto::shard::bit;
 use crate::proto::{Claim, Event, Hop, Input};
+use crate::server::collector::Collector;
 use crate::server::health::Health;
-use crate::server::journal::Journal;
 use crate::server::lookout::Lookout;
 use crate::server::shard::Ask;
 use crate::server::traffic::Traffic;
@@ -59,8 +59,8 @@ pub(super) struct World {
     /// To each shard: what an operator asks.
     pub(super) asks: Vec<mpsc::Sender<Ask>>,
     pub(super) health: Health,
-    /// To the file of calls that are over, if there is one.
-    pub(super) journal: Option<Journal>,
+    /// Those who take the calls that are over.
+    pub(super) collectors: Vec<Collector>,
 }
 
 /// What is known and asked of a node.
@@ -104,27 +104,26 @@ impl World {
             // dropped: whoever followed has just gone.
             self.live.send(Arc::new(live)).ok();
         }
-        if let Some(journal) = &self.journal {
-            for story in recorder.take_ended() {
-                if !journal.add(story) {
-                    self.metrics.dropped.of(["call-file"]).inc();
-                }
-            }
+        for story in recorder.take_ended() {
+            self.tell_ended(&story);
         }
     }
 
-    /// Has the calls that go on written as they are: the process ends.
+    fn tell_ended(&self, story: &CallStory) {
+        for collector in &self.collectors {
+            collector.add(story.clone());
+        }
+    }
+
+    /// Hands on the calls that are under way as they are: the process ends.
     pub(super) async fn finish(&self) {
-        let Some(journal) = &self.journal else {
-            return;
-        };
         let mut calls = Vec::new();
         for recorder in &self.recorders {
             calls.extend(recorder.lock().take_talking());
         }
-        let left = journal.finish(calls).await;
-        let dropped = self.metrics.dropped.of(["call-file"]);
-        dropped.inc_by(u64::try_from(left).unwrap_or(u64::MAX));
+        for collector in &self.collectors {
+            collector.finish(calls.clone()).await;
+        }
     }
 
     /// A push is of no use any more.

@@ -21,6 +21,8 @@ mod lines;
 pub mod metrics;
 pub mod redact;
 mod series;
+#[cfg(feature = "otlp")]
+pub mod spans;
 pub mod timeline;
 
 /// What is logged and has not left yet.

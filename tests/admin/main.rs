@@ -22,4 +22,6 @@ mod devices;
 mod entered;
 mod page;
 mod rig;
+#[cfg(feature = "otlp")]
+mod traces;
 mod wire;

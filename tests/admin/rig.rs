@@ -62,6 +62,7 @@ impl Rig {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().to_str().expect("a name in UTF-8");
         std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).expect("a file");
+        std::fs::write(folder.path().join("header"), "X-Key: geheim\n").expect("a file");
         let users = [("1001", "secret"), ("1002", "secret"), ("1003", "secret")];
         let mut config = AsteriskConfig::new(ASTERISK, &users);
         config.qualify = false;

@@ -1,8 +1,11 @@
-//! Messages for the tools of others: HEP toward Homer or sngrep, pcapng for Wireshark.
+//! For the tools of others: messages by HEP toward Homer or sngrep and as pcapng for Wireshark; calls to
+//! a collector of OpenTelemetry (feature `otlp`).
 //!
-//! Both get the message as it passed our socket, with the addresses on both sides of it, decrypted.
+//! The first two get the message as it passed our socket, with the addresses on both sides of it, decrypted.
 
 pub mod hep;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod pcapng;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
