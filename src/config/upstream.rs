@@ -58,6 +58,7 @@ fn upstream(section: &Section<'_>, earlier: &[Upstream], next: &mut u16) -> Upst
         contact,
         qualify,
         trust,
+        trusts_datagrams: section.flag("trust_udp", true),
         expires: section.duration("expires", EXPIRES, bounds),
         keep: keep(section),
     }

@@ -140,6 +140,8 @@ pub struct Upstream {
     pub qualify: Qualify,
     /// Who may call its agents.
     pub trust: Vec<IpNet>,
+    /// Whether a datagram from such an address is believed to come from there.
+    pub trusts_datagrams: bool,
     /// The registration time that it is asked for, at least.
     pub expires: Duration,
     /// How registrations of devices that sleep are refreshed without them; `None`: not at all.

@@ -12,7 +12,8 @@ use rouse::proto::sip::Message;
 use rouse::proto::{ConnectionId, Event, Flow, FlowId, Transport};
 
 use crate::world::{
-    APNS, World, contact_uri, invite, ok_to_register, pbx, register, response, settings, tcp, udp,
+    APNS, World, contact_uri, invite, ok_to_register, pbx, pbx_tcp, register, response, settings,
+    tcp, udp,
 };
 
 const INSTANCE: &str = ";+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000000000001>\"";
@@ -121,6 +122,42 @@ pub fn a_stranger_that_asks_too_often_is_refused_and_a_registered_phone_at_its_a
     world.receive(udp(2), invite("1001", "later"));
     world.expect("SIP/2.0 403");
     world.assert_quiet();
+}
+
+/// Whichever shards its requests fall to: each has its part.
+#[test]
+pub fn a_strangers_rate_is_that_of_the_whole_gateway() {
+    // Divisible by all numbers of shards that the tests have.
+    let mut world = with(|settings| settings.guard.requests = rate(84, 1));
+    for number in 0..1000 {
+        let call = invite(&format!("{}", 5000 + number), &format!("c{number}"));
+        world.receive(at([203, 0, 113, 9], 5060), call);
+    }
+    assert_eq!(world.sent.len(), 84);
+    assert_eq!(rejects(&world, Reject::TooFast), 1000 - 84);
+    world.sent.clear();
+    world.advance(SECOND * 84);
+    for number in 0..1000 {
+        let call = invite(&format!("{}", 5000 + number), &format!("d{number}"));
+        world.receive(at([203, 0, 113, 9], 5060), call);
+    }
+    assert_eq!(world.sent.len(), 84);
+}
+
+#[test]
+pub fn an_upstreams_address_proves_nothing_over_udp_where_that_is_not_trusted() {
+    let mut world = with(|settings| settings.upstreams[0].trusts_datagrams = false);
+    world.register_for(tcp(1), "1001", APNS, INSTANCE, 600);
+    world.receive(pbx(), invite("1001", "forged"));
+    world.expect("SIP/2.0 403");
+    let options = invite("1001", "o").replace("INVITE", "MESSAGE");
+    world.receive(pbx(), options);
+    world.expect("SIP/2.0 403");
+    world.expect_nothing();
+    // A connection from there is the upstream, and so is the answer to what it was asked.
+    world.receive(pbx_tcp(), invite("1001", "real"));
+    world.expect("SIP/2.0 100");
+    world.expect("INVITE");
 }
 
 #[test]

@@ -88,6 +88,8 @@ fn calls_land_in_their_shards() {
 #[test]
 fn strangers_are_met_alike_in_all_shards() {
     play(&[
+        guard::a_strangers_rate_is_that_of_the_whole_gateway,
+        guard::an_upstreams_address_proves_nothing_over_udp_where_that_is_not_trusted,
         guard::an_office_of_500_phones_behind_one_address_registers_at_once,
         guard::a_scanner_gets_no_answer_and_its_connection_is_closed,
         guard::a_flood_in_anothers_name_bans_nobody_and_keeps_no_known_phone_out,

@@ -128,6 +128,7 @@ pub fn settings(contact: ContactMode) -> Settings {
             contact,
             qualify: Qualify::Local,
             trust: vec!["192.0.2.80/31".parse().unwrap()],
+            trusts_datagrams: true,
             expires: Duration::from_secs(3600),
             keep: None,
         }],

@@ -82,10 +82,10 @@ impl Guard {
         Self {
             registers: shared(guard.registers, shards),
             key,
-            requests: Buckets::new(guard.requests, entries),
+            requests: Buckets::new(shared(guard.requests, shards), entries),
             agents: Buckets::new(guard.agent_requests, entries),
             account_failures: Buckets::new(guard.account_failures, entries),
-            address_failures: Buckets::new(guard.address_failures, entries),
+            address_failures: Buckets::new(address_failures(guard, shards), entries),
             offences: Buckets::new(guard.offences, entries),
             bans: Aged::new(entries),
             good: Aged::new(entries),
@@ -100,10 +100,11 @@ impl Guard {
     /// Goes by these settings from now on; what it knows stays.
     pub fn reload(&mut self, settings: Arc<Settings>, shards: u16) {
         let guard = &settings.guard;
-        self.requests.change(guard.requests);
+        self.requests.change(shared(guard.requests, shards));
         self.agents.change(guard.agent_requests);
         self.account_failures.change(guard.account_failures);
-        self.address_failures.change(guard.address_failures);
+        let failures = address_failures(guard, shards);
+        self.address_failures.change(failures);
         self.offences.change(guard.offences);
         self.registers = shared(guard.registers, shards);
         self.settings = settings;
@@ -330,6 +331,20 @@ fn shared(rate: Rate, shards: u16) -> Rate {
     Rate {
         burst: (rate.burst / u32::from(shards).max(1)).max(1),
         interval: rate.interval * u32::from(shards).max(1),
+    }
+}
+
+/// A shard's share of an address's wrong passwords: of each account there is one shard, which must
+/// leave it as many as an account has.
+fn address_failures(guard: &settings::Guard, shards: u16) -> Rate {
+    let share = shared(guard.address_failures, shards);
+    let least = guard
+        .account_failures
+        .burst
+        .min(guard.address_failures.burst);
+    Rate {
+        burst: share.burst.max(least),
+        ..share
     }
 }
 

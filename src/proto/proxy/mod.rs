@@ -291,7 +291,7 @@ impl Proxy {
             return Source::Device;
         }
         self.upstreams
-            .trusting(flow.remote.ip())
+            .trusting_flow(flow)
             .map_or(Source::Stranger, Source::Upstream)
     }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 
 use crate::proto::effects::Effects;
-use crate::proto::settings::{Listener, Node, Settings};
+use crate::proto::settings::{Listener, Node, Settings, Upstream};
 use crate::proto::sip::Host;
 use crate::proto::timer::Timer;
-use crate::proto::{Destination, Event, FlowId, Hop, ListenerId, Output, Transport};
+use crate::proto::{Destination, Event, Flow, FlowId, Hop, ListenerId, Output, Transport};
 
 /// How long a node that failed is tried last.
 const PENALTY: Duration = Duration::from_secs(30);
@@ -230,13 +230,22 @@ impl Upstreams {
     /// The group that trusts an address.
     #[must_use]
     pub(super) fn trusting(&self, address: IpAddr) -> Option<u16> {
+        self.trusting_if(address, |_| true)
+    }
+
+    /// The group that trusts whoever sent something over a flow. A datagram can be sent in
+    /// anybody's name; a connection proves its address.
+    #[must_use]
+    pub(super) fn trusting_flow(&self, flow: &Flow) -> Option<u16> {
+        let is_proof = flow.transport.is_reliable();
+        self.trusting_if(flow.remote.ip(), |group| is_proof || group.trusts_datagrams)
+    }
+
+    fn trusting_if(&self, address: IpAddr, may: impl Fn(&Upstream) -> bool) -> Option<u16> {
         let canonical = address.to_canonical();
         let trusts = |net: &ipnet::IpNet| net.contains(&canonical) || net.contains(&address);
-        let index = self
-            .settings
-            .upstreams
-            .iter()
-            .position(|u| u.trust.iter().any(trusts))?;
+        let mut groups = self.settings.upstreams.iter();
+        let index = groups.position(|group| may(group) && group.trust.iter().any(trusts))?;
         u16::try_from(index).ok()
     }
 
