@@ -448,6 +448,7 @@ fn settings() -> Settings {
             contact: ContactMode::Agent,
             qualify: Qualify::Local,
             trust: vec!["127.0.0.2/32".parse().expect("a network")],
+            trusts_datagrams: true,
             expires: Duration::from_secs(36_000),
             keep: None,
         }],
