@@ -15,6 +15,7 @@
     reason = "a rig that cannot be built fails its test with the sentence that says why"
 )]
 
+mod bodies;
 mod disk;
 mod drain;
 mod floods;

@@ -8,6 +8,7 @@
     reason = "a test"
 )]
 
+mod advisories;
 mod calls;
 mod dialogs;
 mod early;

@@ -10,8 +10,8 @@ use crate::world::{
     udp, via, with_shards,
 };
 use crate::{
-    calls, dialogs, early, guard, hold, keep, missed, oversize, pains, peers, providers, races,
-    reflection, registration, resume, rounds, sips, smuggling, verdicts, wake,
+    advisories, calls, dialogs, early, guard, hold, keep, missed, oversize, pains, peers,
+    providers, races, reflection, registration, resume, rounds, sips, smuggling, verdicts, wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -60,6 +60,7 @@ fn registrations_are_refreshed_in_their_shards() {
 #[test]
 fn calls_land_in_their_shards() {
     play(&[
+        advisories::what_broke_others_breaks_nothing_here,
         calls::a_call_to_an_awake_phone_goes_both_ways_through_the_dialog,
         calls::a_bye_follows_the_phone_to_its_new_connection_and_waits_for_it,
         calls::a_bye_with_our_routes_repeated_goes_straight_to_the_phone,
