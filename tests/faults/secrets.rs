@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use rouse::io::pns::WallClock;
 use rouse::proto::Transport;
+use rouse::proto::push::params::PushParams;
 use rouse::proto::sip::HeaderName;
 use rouse::standin::phone::Phone;
 use rouse::standin::push::Act;
 use rouse::standin::timeline::Timeline;
+use rouse::standin::webpush::{Subscription, WebPushStandin};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -18,6 +21,7 @@ use crate::rig::{SOON, home, loopback};
 /// A number that nothing else looks like.
 const AGENT: u32 = 1847;
 const DEAD: u32 = 1849;
+const BROWSER: u32 = 1853;
 const OPERATOR: &str = "f00dfacef00dfacef00dfacef00dface";
 
 /// What the API says; all of it, headers too.
@@ -38,14 +42,47 @@ async fn asked(api: SocketAddr, path: &str) -> String {
     answer
 }
 
+/// A gateway, and what there is around it.
+struct Day {
+    scene: Scene,
+    browser: WebPushStandin,
+    subscription: Subscription,
+    api: SocketAddr,
+}
+
+/// `[[push.webpush]]` for a stand-in.
+fn webpush_table(browser: &WebPushStandin) -> String {
+    let home = home::directory("webpush");
+    let ca = browser.write_ca(&home).expect("a file of ours");
+    let key = home.join("vapid.pem");
+    home::write(&key, &browser.vapid_pem());
+    format!(
+        r#"
+[[push.webpush]]
+key_file = "{}"
+subject = "mailto:ops@example.com"
+hosts = ["{}"]
+private_networks = ["127.0.0.0/8"]
+ca_file = "{}"
+"#,
+        key.display(),
+        browser.addr(),
+        ca.display(),
+    )
+}
+
 /// A day in the life of a gateway: registrations, good and bad, wakes, good and bad, and a call.
-async fn played(level: &str) -> (Scene, SocketAddr) {
+async fn played(level: &str) -> Day {
+    let browser = WebPushStandin::start(WallClock::system()).await;
+    let browser = browser.expect("web push starts");
+    let subscription = browser.subscribe().expect("a key");
     let api = SocketAddr::from((loopback::address(), 8060));
     let folder = home::directory("secrets");
     home::write(&folder.join("token"), OPERATOR);
     let file = folder.join("token").display().to_string();
     let scene = Scene::with(|setup| {
         setup.tables += &format!("[admin]\naddress = \"{api}\"\ntoken_file = \"{file}\"\n");
+        setup.tables += &webpush_table(&browser);
         setup
             .variables
             .push(("ROUSE__LOG__FILTER".to_owned(), level.to_owned()));
@@ -80,11 +117,51 @@ async fn played(level: &str) -> (Scene, SocketAddr) {
         .await
         .expect("a 100");
     call.wait_final().await.expect("an answer");
-    (scene, api)
+
+    let mut page = scene.handset(BROWSER, Transport::Tcp);
+    page.push = Some(subscription.params());
+    registered(&page).await.sleep();
+    let mut call = scene
+        .asterisk
+        .call(&BROWSER.to_string(), "2000")
+        .await
+        .expect("a 100");
+    let pushed = browser.next_push().await;
+    assert_eq!(pushed.token, subscription.endpoint);
+    let mut phone = registered(&page).await;
+    let mut ringing = phone.next_call().await.expect("it rings");
+    talk(&mut ringing, &mut call).await;
+    // Its service is gone, and says so.
+    phone.sleep();
+    browser.unsubscribe(&subscription.endpoint);
+    let mut call = scene
+        .asterisk
+        .call(&BROWSER.to_string(), "2000")
+        .await
+        .expect("a 100");
+    call.wait_final().await.expect("an answer");
+    Day {
+        scene,
+        browser,
+        subscription,
+        api,
+    }
+}
+
+/// The lines of a key, without those that say what it is.
+fn lines_of(pem: &str) -> impl Iterator<Item = String> {
+    let lines = pem.lines().filter(|line| !line.contains("-----"));
+    lines.map(str::to_owned)
 }
 
 /// What must be nowhere, by what it is.
-fn secrets(scene: &Scene) -> Vec<(String, String)> {
+fn secrets(day: &Day) -> Vec<(String, String)> {
+    let Day {
+        scene,
+        browser,
+        subscription,
+        ..
+    } = day;
     let mut secrets = vec![
         ("the password".to_owned(), PASSWORD.to_owned()),
         ("the guessed password".to_owned(), "wrong-horse".to_owned()),
@@ -108,14 +185,22 @@ fn secrets(scene: &Scene) -> Vec<(String, String)> {
             BASE64_STANDARD.encode(bytes),
         ));
     }
-    for line in scene
-        .apns
-        .p8_pem()
-        .lines()
-        .filter(|line| !line.contains("-----"))
-    {
-        secrets.push(("APNs' key".to_owned(), line.to_owned()));
+    for line in lines_of(scene.apns.p8_pem()) {
+        secrets.push(("APNs' key".to_owned(), line));
     }
+    for line in lines_of(&browser.vapid_pem()) {
+        secrets.push(("the VAPID key".to_owned(), line));
+    }
+    let Subscription {
+        endpoint,
+        p256dh,
+        auth,
+    } = subscription;
+    // Whoever has the last part of the address may push; the rest is the service's.
+    let path = endpoint.split(['/', '?']).nth(4).expect("/push/…");
+    secrets.push(("the browser's address".to_owned(), path.to_owned()));
+    secrets.push(("the browser's key".to_owned(), p256dh.clone()));
+    secrets.push(("the browser's secret".to_owned(), auth.clone()));
     for request in scene.asterisk.requests_seen() {
         let credentials = request
             .header(HeaderName::Authorization)
@@ -133,7 +218,8 @@ fn secrets(scene: &Scene) -> Vec<(String, String)> {
 
 /// Plays the day at a level, and looks for what must not be there.
 async fn nothing_is_said_at(level: &str, names_agents: Option<bool>) {
-    let (scene, api) = played(level).await;
+    let day = played(level).await;
+    let Day { scene, api, .. } = &day;
     let mut said = vec![("the log".to_owned(), scene.rouse.log())];
     for path in [
         "/metrics",
@@ -142,7 +228,7 @@ async fn nothing_is_said_at(level: &str, names_agents: Option<bool>) {
         "/api/summary",
         "/readyz",
     ] {
-        said.push((path.to_owned(), asked(api, path).await));
+        said.push((path.to_owned(), asked(*api, path).await));
     }
     let check = std::process::Command::new(env!("CARGO_BIN_EXE_rouse"))
         .args(["check", "--offline", "--config"])
@@ -156,7 +242,7 @@ async fn nothing_is_said_at(level: &str, names_agents: Option<bool>) {
     ));
     for (place, text) in &said {
         assert!(text.len() > 40, "{place} says nothing: {text}");
-        for (what, secret) in secrets(&scene) {
+        for (what, secret) in secrets(&day) {
             let line = text.lines().find(|line| line.contains(&secret));
             assert!(line.is_none(), "{what} is in {place} at {level}: {line:?}");
         }
@@ -193,4 +279,29 @@ async fn no_secret_is_said_at_debug() {
 #[tokio::test]
 async fn no_secret_is_said_at_trace() {
     nothing_is_said_at("trace", Some(true)).await;
+}
+
+/// What a mistake in a line of the log, or a panic, could show: the configuration with its keys, what
+/// was read of a phone's Contact.
+#[tokio::test]
+async fn debug_of_what_holds_a_secret_shows_none() {
+    let day = played("info").await;
+    let config = rouse::config::load(&day.scene.rouse.file()).expect("it is running by it");
+    let keys = format!("{}.{}", day.subscription.p256dh, day.subscription.auth);
+    let endpoint = &day.subscription.endpoint;
+    let page = PushParams::of("webpush", Some(&keys), endpoint).expect("a browser's");
+    let app = Some("ABCDE12345.com.example.app");
+    let phone = PushParams::of("apns", app, &token(AGENT)).expect("a phone's");
+    let shown = [
+        ("the configuration", format!("{config:?}")),
+        ("the configuration, in lines", format!("{config:#?}")),
+        ("a browser's parameters", format!("{page:?}")),
+        ("a phone's parameters", format!("{phone:?}")),
+    ];
+    for (what, text) in &shown {
+        assert!(text.len() > 40, "{what} shows nothing: {text}");
+        for (secret, bytes) in secrets(&day) {
+            assert!(!text.contains(&bytes), "{secret} is in {what}: {text}");
+        }
+    }
 }
