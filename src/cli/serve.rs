@@ -83,6 +83,7 @@ impl Process {
             output::line(format!("operators are served on {address}"));
         }
         self.supervisor.ready();
+        self.keep_sockets(&running);
         let door = Door::open(&socket);
         let door = door.inspect_err(|error| tracing::warn!(%error, "no process can take over"));
         let end = self.run(&mut running, &mut signals, door.ok()).await?;
@@ -104,6 +105,17 @@ impl Process {
             relay.abort();
         }
         Ok(())
+    }
+
+    /// Has the service manager keep what we listen on, for a start after whatever end.
+    fn keep_sockets(&self, running: &Running) {
+        if !self.supervisor.wants_sockets() {
+            return;
+        }
+        match running.network().sockets() {
+            Ok(sockets) => self.supervisor.keep(&sockets),
+            Err(error) => tracing::warn!(%error, "no copies of our sockets"),
+        }
     }
 
     /// Where sockets are that are bound already.

@@ -1,18 +1,28 @@
 //! What the service manager is told (systemd's `sd_notify` protocol, sd_notify(3)): that we are
-//! ready, that we reload, that we stop, and that we live.
+//! ready, that we reload, that we stop, and that we live. It also keeps our sockets for the next
+//! start (`FDSTORE`), unless it has them already: whoever calls meanwhile waits in the kernel.
 //!
 //! One datagram of `KEY=value` lines to the socket in `NOTIFY_SOCKET`. Without it nobody wants to know.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix};
+
+/// Sockets that are kept, at most.
+const SOCKETS: usize = 128;
 
 /// The service manager, or nobody.
 #[derive(Debug)]
 pub struct Supervisor {
     manager: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
+    /// It has handed sockets over: those of a socket unit, or those that it kept.
+    has_sockets: bool,
 }
 
 impl Supervisor {
@@ -31,7 +41,12 @@ impl Supervisor {
             .filter(|_| is_ours)
             .and_then(|text| text.parse().ok())
             .map(Duration::from_micros);
-        Self { manager, watchdog }
+        let has_sockets = variable("LISTEN_FDS").is_some();
+        Self {
+            manager,
+            watchdog,
+            has_sockets,
+        }
     }
 
     /// Waits until it wants to hear that we live: twice in the time that it gives us. For ever if
@@ -46,6 +61,22 @@ impl Supervisor {
     /// We serve.
     pub fn ready(&self) {
         self.tell("READY=1\nSTATUS=serving");
+    }
+
+    /// Whether sockets are to be kept for the next start.
+    #[must_use]
+    pub const fn wants_sockets(&self) -> bool {
+        self.manager.is_some() && !self.has_sockets
+    }
+
+    /// Keeps these for the next start: that one finds them in `LISTEN_FDS`.
+    pub fn keep(&self, sockets: &[OwnedFd]) {
+        let Some((socket, manager)) = &self.manager else {
+            return;
+        };
+        if let Err(error) = send_with(socket, manager, b"FDSTORE=1\nFDNAME=rouse", sockets) {
+            tracing::warn!(%error, "the service manager does not keep our sockets");
+        }
     }
 
     /// We read the configuration again; [`Self::ready`] follows.
@@ -87,4 +118,27 @@ fn reach(name: &str) -> io::Result<(UnixDatagram, SocketAddr)> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     Ok((socket, address))
+}
+
+/// Sends a line and sockets.
+fn send_with(
+    from: &UnixDatagram,
+    to: &SocketAddr,
+    text: &[u8],
+    sockets: &[OwnedFd],
+) -> io::Result<()> {
+    let sockets: Vec<BorrowedFd<'_>> = sockets.iter().take(SOCKETS).map(|s| s.as_fd()).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&sockets)) {
+        return Err(io::Error::other("too many sockets"));
+    }
+    let to = match (to.as_pathname(), to.as_abstract_name()) {
+        (Some(path), _) => SocketAddrUnix::new(path)?,
+        (None, Some(name)) => SocketAddrUnix::new_abstract_name(name)?,
+        (None, None) => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg_addr(from, &to, &[IoSlice::new(text)], &mut control, flags)?;
+    Ok(())
 }
