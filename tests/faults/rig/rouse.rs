@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) keys: String,
     /// `[wake] timeout`.
     pub(crate) timeout: &'static str,
+    /// `[wake] probe`.
+    pub(crate) probe: &'static str,
     /// `[store] path`, if not in its own folder.
     pub(crate) store: Option<PathBuf>,
     /// The folder of certificate and key, if not the run's.
@@ -46,6 +48,7 @@ impl Setup {
             tables: String::new(),
             keys: String::new(),
             timeout: "15s",
+            probe: "200ms",
             store: None,
             certificates: None,
             through: Vec::new(),
@@ -231,6 +234,7 @@ impl Rouse {
             tables,
             keys,
             timeout,
+            probe,
             store,
             certificates: folder,
             ..
@@ -267,7 +271,7 @@ path = "{store}"
 [wake]
 timeout = "{timeout}"
 fresh = "300ms"
-probe = "200ms"
+probe = "{probe}"
 grace = "600ms"
 [log]
 filter = "info"
