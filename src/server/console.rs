@@ -11,8 +11,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::config::{self, Entry};
 use crate::io::admin::view::{
     CallBrief, CallQuery, CallStory, Check, DevicePage, DeviceQuery, DeviceState, DeviceStory,
-    DeviceView, EnteredDevice, Live, NewDevice, PushReport, PushResult, PushView, Readiness,
-    Summary, Watched,
+    DeviceView, EnteredDevice, History, Live, NewDevice, PushReport, PushResult, PushView,
+    Readiness, Summary, Watched,
 };
 use crate::io::admin::{Later, Operator, Unable};
 use crate::io::clock::Clock;
@@ -25,6 +25,7 @@ use crate::proto::settings::ConfiguredDevice;
 use crate::proto::{BindingKey, Command, Gateway, Input};
 use crate::server::control::Control;
 use crate::server::entered::{EnterError, number};
+use crate::server::history::Samples;
 use crate::server::shard::Ask;
 use crate::server::world::World;
 use crate::telemetry::timeline::{device_id, device_key, restored};
@@ -47,6 +48,7 @@ pub(super) struct Console {
     pub(super) upstreams: Vec<Arc<str>>,
     pub(super) gateway_id: String,
     pub(super) is_draining: AtomicBool,
+    pub(super) samples: Samples,
 }
 
 impl Console {
@@ -303,6 +305,12 @@ impl Operator for Console {
             shards: self.shards,
             draining: self.is_draining(),
             ..super::summary::of(&self.world.metrics.encode())
+        }
+    }
+
+    fn history(&self) -> History {
+        History {
+            samples: self.samples.all(),
         }
     }
 

@@ -42,6 +42,7 @@ pub use crate::server::control::Control;
 use crate::server::entered::Entered;
 use crate::server::health::Health;
 pub use crate::server::heritage::Heritage;
+use crate::server::history::Samples;
 use crate::server::lookout::Lookout;
 use crate::server::shard::{Queues, Shard};
 use crate::server::traffic::Traffic;
@@ -56,6 +57,7 @@ mod control;
 mod entered;
 mod health;
 mod heritage;
+mod history;
 mod journal;
 mod lookout;
 mod shard;
@@ -255,6 +257,7 @@ impl Running {
     async fn open(&mut self, settings: &Settings, shards: u16) -> Result<(), AdminError> {
         if let Some(admin) = &self.control.config().admin {
             let console = Arc::new(console(self, settings, shards));
+            tokio::spawn(history::keep(Arc::downgrade(&console)));
             self.admin = Some(Admin::start(api_settings(admin), console).await?);
         }
         Ok(())
@@ -447,6 +450,7 @@ fn console(running: &Running, settings: &Settings, shards: u16) -> Console {
         upstreams: groups.map(|group| group.name.clone()).collect(),
         gateway_id: gateway_id(settings),
         is_draining: AtomicBool::new(false),
+        samples: Samples::default(),
     }
 }
 

@@ -135,6 +135,20 @@ async fn a_test_push_tells_what_the_push_service_says() {
 }
 
 #[tokio::test]
+async fn what_was_before_anybody_looked_is_told_for_charts() {
+    let rig = Rig::new().await;
+    let history = rig
+        .until("/api/history", |history| history["samples"][0].is_object())
+        .await;
+    let first = &history["samples"][0];
+    assert!(first["at_ms"].as_u64() > Some(1_700_000_000_000), "{first}");
+    assert_eq!(
+        (&first["calls"], &first["devices_awake"]),
+        (&0.into(), &0.into())
+    );
+}
+
+#[tokio::test]
 async fn metrics_are_told_as_prometheus_asks_for_them() {
     let rig = Rig::new().await;
     let plain = rig.get("/metrics").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{agent_of, state};
 use crate::cli::ladder::{Ladder, terminal_width};
 use crate::io::admin::view::{
-    CallPage, CallStory, DevicePage, EnteredPage, Live, Party, PushReport, StepView,
+    CallPage, CallStory, DevicePage, DeviceView, EnteredPage, Live, Party, PushReport, StepView,
 };
 use crate::io::clock::Clock;
 use crate::standin::timeline::TimelineEvent;
@@ -40,8 +40,8 @@ pub(super) fn devices(page: &DevicePage) -> Vec<String> {
     let names = [
         "AGENT",
         "STATE",
-        "SINCE",
-        "FOR",
+        "REGISTERED",
+        "EXPIRES",
         "FROM",
         "PUSH",
         "TOKEN",
@@ -49,14 +49,16 @@ pub(super) fn devices(page: &DevicePage) -> Vec<String> {
         "DEVICE",
     ];
     let mut rows = vec![names.map(str::to_owned)];
-    rows.extend(page.devices.iter().map(|device| {
+    let mut devices: Vec<&DeviceView> = page.devices.iter().collect();
+    devices.sort_by(|a, b| (&a.agent, &a.id).cmp(&(&b.agent, &b.id)));
+    rows.extend(devices.into_iter().map(|device| {
         let push = device.push.as_ref();
         let last = device.last_push.as_ref();
         [
             device.agent.clone(),
             state(device.state).to_owned(),
-            ago(now, device.registered_ms),
-            ago(device.expires_ms, now),
+            format!("{} ago", ago(now, device.registered_ms)),
+            format!("in {}", ago(device.expires_ms, now)),
             format!("{} {}", device.transport, device.address),
             push.map_or_else(|| "none".to_owned(), |push| push.provider.clone()),
             push.map_or_else(|| "-".to_owned(), |push| push.token.clone()),
@@ -125,11 +127,13 @@ pub(super) fn event(event: &Live) -> String {
     match event {
         Live::Call { call, step } => {
             let end = call.id.get(8..).unwrap_or(&call.id);
-            format!("{:>7} ms  {agent}  call …{end}  {}", step.at_ms, step.text)
+            let at = time_of_day(call.began_ms.saturating_add(step.at_ms));
+            format!("{at}  {agent:<24}  call …{end:<8}    {}", step.text)
         }
         Live::Device { device, note, .. } => {
             let end = device.get(17..25).unwrap_or(device);
-            format!("{:>10}  {agent}  device {end}  {}", "", note.text)
+            let at = time_of_day(note.at_ms);
+            format!("{at}  {agent:<24}  device {end:<8}  {}", note.text)
         }
     }
 }
@@ -215,6 +219,13 @@ fn short(device: &str) -> String {
 fn user(address: &str) -> &str {
     let rest = address.split_once(':').map_or(address, |(_, rest)| rest);
     rest.split(['@', ';']).next().unwrap_or(rest)
+}
+
+/// The time of day as the log has it: UTC.
+fn time_of_day(unix_ms: u64) -> String {
+    let ms = unix_ms % 86_400_000;
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", ms % 1000)
 }
 
 /// How long ago, in the largest unit that says it.
@@ -309,6 +320,18 @@ mod tests {
             "{text}"
         );
         assert_eq!(text.matches("INVITE ").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn what_happens_has_the_time_of_day() {
+        assert_eq!(time_of_day(1_700_000_000_007), "22:13:20.007Z");
+        let call = Box::new(brief());
+        let told = step(0, Party::Asterisk, Party::Rouse, None, "INVITE");
+        let line = event(&Live::Call {
+            call,
+            step: Box::new(told),
+        });
+        assert!(line.contains("Z  1001"), "{line}");
     }
 
     #[test]

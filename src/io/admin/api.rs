@@ -23,7 +23,7 @@ use super::problem::Refusal;
 use super::server::Token;
 use super::view::{
     CallPage, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, EnteredDevice,
-    EnteredPage, Live, NewDevice, Problem, PushReport, Readiness, Summary, Version,
+    EnteredPage, History, Live, NewDevice, Problem, PushReport, Readiness, Summary, Version,
 };
 use super::{events, page, watch};
 
@@ -46,7 +46,7 @@ pub(super) type Gateway = State<Arc<dyn Operator>>;
         license(name = "MIT")
     ),
     paths(
-        calls, call, devices, add_device, entered, device, remove_device, push, drain, reload, summary, follow, watch::capture, watch::watched, watch::watch, watch::unwatch,
+        calls, call, devices, add_device, entered, device, remove_device, push, drain, reload, summary, history, follow, watch::capture, watch::watched, watch::watch, watch::unwatch,
         version, live,
         ready, metrics
     ),
@@ -90,6 +90,7 @@ pub(super) fn router(operator: Arc<dyn Operator>, token: Option<Token>) -> Route
         .route("/api/drain", post(drain))
         .route("/api/reload", post(reload))
         .route("/api/summary", get(summary))
+        .route("/api/history", get(history))
         .route("/api/events", get(follow))
         .route("/api/capture", get(watch::capture))
         .route("/api/debug", get(watch::watched))
@@ -358,6 +359,19 @@ async fn reload(State(gateway): Gateway) -> StatusCode {
 )]
 async fn summary(State(gateway): Gateway) -> Json<Summary> {
     Json(gateway.summary())
+}
+
+/// Tells the counters of the last quarter of an hour, for charts.
+#[utoipa::path(
+    get, path = "/api/history", tag = "gateway",
+    responses(
+        (status = 200, body = History),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 429, body = Problem, content_type = "application/problem+json")
+    )
+)]
+async fn history(State(gateway): Gateway) -> Json<History> {
+    Json(gateway.history())
 }
 
 /// Which events.

@@ -7,8 +7,8 @@ use axum::body::Bytes;
 use tokio::sync::{broadcast, mpsc};
 
 use super::view::{
-    CallBrief, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, EnteredDevice, Live,
-    NewDevice, PushReport, Readiness, Summary, Watched,
+    CallBrief, CallQuery, CallStory, DevicePage, DeviceQuery, DeviceStory, EnteredDevice, History,
+    Live, NewDevice, PushReport, Readiness, Summary, Watched,
 };
 
 /// An answer that comes later.
@@ -27,6 +27,9 @@ pub enum Unable {
 pub trait Operator: Send + Sync + 'static {
     /// The counters at a glance.
     fn summary(&self) -> Summary;
+
+    /// The counters of the last quarter of an hour.
+    fn history(&self) -> History;
 
     /// The calls asked for before the one named, the latest first.
     fn calls(&self, query: &CallQuery, before: u64, limit: usize) -> Vec<CallBrief>;

@@ -432,6 +432,30 @@ pub struct Pushes {
     pub count: u64,
 }
 
+/// The counters as they were at one time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Sample {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Calls since the start.
+    pub calls: u64,
+    /// Wakes that ended since the start, however they did.
+    pub wakes: u64,
+    /// Pushes since the start, whatever the services said.
+    pub pushes: u64,
+    /// Devices with an open connection.
+    pub devices_awake: u64,
+    /// Devices without.
+    pub devices_asleep: u64,
+}
+
+/// The last quarter of an hour.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
+pub struct History {
+    /// A sample every five seconds, oldest first.
+    pub samples: Vec<Sample>,
+}
+
 /// One line of the event stream.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]

@@ -325,6 +325,11 @@ impl Call {
             Some((What::Ringing(_), device)) => format!("{device} rings"),
             Some((What::Forwarded, device)) => format!("the INVITE is out to {device}"),
             Some((What::Received, _)) | None => "under way".to_owned(),
+            Some((What::Accepted { pns, after, .. }, device)) => format!(
+                "{device} is being woken: {} took the push after {}",
+                pns.label(),
+                seconds(*after)
+            ),
             Some((what, device)) => what.text(&device),
         }
     }

@@ -3,26 +3,45 @@ import { html, render, useEffect, useReducer, useRef, useState } from './vendor/
 import { Unauthorized, follow, json, query, token } from './api.js';
 import { Bars, Lines } from './charts.js';
 import { Ladder } from './ladder.js';
-import { OUTCOMES, clock, lasting, moment, short, sum } from './words.js';
+import { OUTCOMES, clock, lasting, many, moment, short, sum } from './words.js';
 
 const EVERY = 2000;
-const SAMPLES = 450; // a quarter of an hour
+const LONGEST = 900; // seconds: a quarter of an hour
 
 /* ------------------------------------------------------------------ what is known */
 
 // Samples of the counters, from which rates are made: [seconds, calls, wakes, pushes, awake, asleep].
 const history = [[], [], [], [], [], []];
+// The counters that the next rates are reckoned from: rates of a few seconds would only be noise.
+const STEP = 15;
+const marks = [];
 let last = null;
 
-function sample(summary) {
-  const counters = [summary.calls, sum(summary.wakes), sum(summary.pushes)];
-  const seconds = summary.now_ms / 1000;
-  if (last && seconds > last.seconds) {
-    const rates = counters.map((count, at) => (60 * Math.max(0, count - last.counters[at])) / (seconds - last.seconds));
-    [seconds, ...rates, summary.devices_awake, summary.devices_asleep].forEach((value, at) => history[at].push(value));
-    if (history[0].length > SAMPLES) history.forEach((values) => values.shift());
+function add({ at_ms, calls, wakes, pushes, devices_awake, devices_asleep }) {
+  const seconds = at_ms / 1000;
+  const counters = [calls, wakes, pushes];
+  const newest = marks[marks.length - 1];
+  if (newest && seconds <= newest.seconds) return;
+  while (marks.length > 1 && marks[1].seconds <= seconds - STEP) marks.shift();
+  const [from] = marks;
+  if (from) {
+    const rates = counters.map((count, at) => (60 * Math.max(0, count - from.counters[at])) / (seconds - from.seconds));
+    [seconds, ...rates, devices_awake, devices_asleep].forEach((value, at) => history[at].push(value));
+    while (history[0][0] < seconds - LONGEST) history.forEach((values) => values.shift());
   }
-  last = { seconds, counters };
+  marks.push({ seconds, counters });
+}
+
+const sample = (summary) => add({ at_ms: summary.now_ms, calls: summary.calls, wakes: sum(summary.wakes),
+  pushes: sum(summary.pushes), devices_awake: summary.devices_awake, devices_asleep: summary.devices_asleep });
+
+// What was before the page was opened.
+let isTold = false;
+async function recall() {
+  if (isTold) return;
+  isTold = true;
+  const { samples } = await json('/api/history');
+  samples.forEach(add);
 }
 
 // Below which time so much of the wakes stayed, from the histogram.
@@ -81,31 +100,35 @@ const talk = (call) => (call.lasted_ms != null ? lasting(call.lasted_ms) : call.
 
 function Calls({ calls, none }) {
   if (!calls.length) return html`<p class="faint">${none}</p>`;
-  return html`<div class="scroll"><table>
+  return html`<div class="scroll"><table class="stack">
     <thead><tr><th>When</th><th>Agent</th><th class="narrow-off">Caller</th><th>Outcome</th><th>What happened</th>
       <th class="narrow-off">Wake</th><th class="narrow-off">Talk</th></tr></thead>
     <tbody>${calls.map((call) => html`<tr key=${call.id}>
       <td><a href="#/call/${call.id}">${moment(call.began_ms)}</a></td>
-      <td>${short(call.agent)}</td><td class="narrow-off">${short(call.caller)}</td>
+      <td title=${call.agent}>${short(call.agent)}</td><td class="narrow-off" title=${call.caller}>${short(call.caller)}</td>
       <td><${Outcome} of=${call.outcome} /></td><td class="wrap">${call.summary}</td>
-      <td class="narrow-off">${call.wake_ms == null ? '' : lasting(call.wake_ms)}</td>
-      <td class="narrow-off">${talk(call)}</td></tr>`)}
+      <td class="narrow-off short">${call.wake_ms == null ? '' : lasting(call.wake_ms)}</td>
+      <td class="narrow-off short">${talk(call)}</td></tr>`)}
     </tbody></table></div>`;
 }
 
 const state = (device) => (device.state === 'awake' ? ['awake', 'good'] : device.push ? ['asleep', 'cool'] : ['asleep, no push', 'bad']);
+
+// Verdicts on a push that are no trouble.
+const WELL = ['accepted', 'withdrawn'];
+const byAgent = (a, b) => a.agent.localeCompare(b.agent, undefined, { numeric: true }) || a.id.localeCompare(b.id);
 
 function Devices({ devices, none }) {
   if (!devices.length) return html`<p class="faint">${none}</p>`;
   return html`<div class="scroll"><table>
     <thead><tr><th>Agent</th><th>State</th><th>Connection</th><th class="narrow-off">Registered</th>
       <th>Expires</th><th>Push</th><th class="narrow-off">Last push</th></tr></thead>
-    <tbody>${devices.map((device) => html`<tr key=${device.id}>
+    <tbody>${[...devices].sort(byAgent).map((device) => html`<tr key=${device.id}>
       <td><a href="#/device/${device.id}">${short(device.agent)}</a></td>
       <td><span class="tag ${state(device)[1]}">${state(device)[0]}</span></td>
       <td>${device.transport}</td><td class="narrow-off">${moment(device.registered_ms)}</td>
       <td>${moment(device.expires_ms)}</td><td>${device.push ? device.push.provider : '—'}</td>
-      <td class="narrow-off">${device.last_push ? `${device.last_push.verdict}, ${moment(device.last_push.at_ms)}` : ''}</td></tr>`)}
+      <td class="narrow-off ${device.last_push && !WELL.includes(device.last_push.verdict) ? 'bad' : ''}">${device.last_push ? `${device.last_push.verdict}, ${moment(device.last_push.at_ms)}` : ''}</td></tr>`)}
     </tbody></table></div>`;
 }
 
@@ -125,6 +148,8 @@ function Overview({ summary, recent }) {
     return bar;
   }).filter(({ count }) => count);
   if (failed) spread.push({ label: 'did not wake', count: failed, tone: 'bad' });
+  // A caller who hangs up is none.
+  const refused = summary.rejects.filter(({ label }) => label !== 'cancelled');
   const lines = (from, to) => [history[0], ...history.slice(from, to)].map((values) => [...values]);
   return html`
     <dl class="tiles">
@@ -133,9 +158,9 @@ function Overview({ summary, recent }) {
         small=${`${wakes} had to be woken`} tone=${wakes && failed > wakes / 2 ? 'bad' : ''} />
       <${Tile} name="Wake, median" value=${woken?.count ? lasting(1000 * quantile(woken, 0.5)) : '—'}
         small=${woken?.count ? `99 % within ${lasting(1000 * quantile(woken, 0.99))}` : ''} />
-      <${Tile} name="Devices awake" value=${summary.devices_awake} small=${`${sum(summary.connections)} connections`} />
+      <${Tile} name="Devices awake" value=${summary.devices_awake} small=${many(sum(summary.connections), 'connection')} />
       <${Tile} name="Devices asleep" value=${summary.devices_asleep} />
-      <${Tile} name="Refused" value=${sum(summary.rejects)} small=${`${sum(summary.dropped)} messages dropped`} />
+      <${Tile} name="Refused" value=${sum(refused)} small=${`${many(sum(summary.dropped), 'message')} dropped`} />
     </dl>
     <div class="charts">
       <${Lines} title="In a minute" data=${lines(1, 4)} told="Calls, wakes and pushes in a minute over the last quarter of an hour"
@@ -145,7 +170,7 @@ function Overview({ summary, recent }) {
       <${Bars} title="How long phones took to wake" rows=${spread} none="No phone had to be woken yet." />
       <${Bars} title="What push services said" none="Nothing was pushed yet." rows=${verdicts.map(({ provider, notice, verdict, count }) =>
         ({ label: `${provider}: ${notice}, ${verdict}`, count, tone: verdict === 'accepted' ? '' : verdict === 'withdrawn' ? 'cool' : 'bad' }))} />
-      ${summary.rejects.length > 0 && html`<${Bars} title="Refused, by reason" none="" rows=${summary.rejects.map((row) => ({ ...row, tone: 'warn' }))} />`}
+      ${refused.length > 0 && html`<${Bars} title="Refused, by reason" none="" rows=${refused.map((row) => ({ ...row, tone: 'warn' }))} />`}
     </div>
     <section class="card"><div class="row"><h2>Last calls</h2><a href="#/calls">all of them</a></div>
       <${Calls} calls=${recent} none="No calls yet: the first one appears here by itself." /></section>`;
@@ -160,7 +185,8 @@ function CallList({ fields, pulse }) {
   return html`<section class="card"><div class="row"><h2>Calls</h2>
       <label>Outcome <select onChange=${choose} value=${asked.outcome ?? ''}><option value="">any</option>
         ${Object.entries(OUTCOMES).map(([key, [name]]) => html`<option value=${key}>${name}</option>`)}</select></label>
-      ${(asked.number || asked.agent) && html`<span>with “${asked.number ?? asked.agent}” <a href="#/calls">show all</a></span>`}</div>
+      ${(asked.number || asked.agent) && html`<span>with “${asked.number ?? asked.agent}”: <a href="#/calls">all calls</a>, <a
+        href="#${query('/devices', { agent: asked.number ?? asked.agent })}">devices of that name</a></span>`}</div>
     <${Trouble} error=${error} />
     ${body && html`<${Calls} calls=${body.calls} none="No call like that is remembered." />`}
     <div class="row">${before && html`<button onClick=${() => setBefore('')}>Latest</button>`}
@@ -171,6 +197,7 @@ function Call({ id, pulse }) {
   const { body: call, error } = useJson(`/api/calls/${id}`, 0, pulse);
   if (!call) return html`<${Trouble} error=${error} />`;
   const agent = query('/devices', { agent: call.agent });
+  const devices = [...new Set(call.steps.map(({ device }) => device).filter(Boolean))];
   return html`<section class="card">
       <h2>${short(call.caller)} → ${short(call.agent)}, ${moment(call.began_ms)}</h2>
       <p class="verdict"><${Outcome} of=${call.outcome} /> ${call.summary}</p>
@@ -178,9 +205,10 @@ function Call({ id, pulse }) {
     <section class="card"><h2>Step by step</h2>
       <ol class="steps">${call.steps.map((step) => html`<li><time>${lasting(step.at_ms)}</time><span>${step.text}</span></li>`)}</ol>
       ${call.omitted > 0 && html`<p class="faint">${call.omitted} further steps were not kept.</p>`}
-      <dl class="facts"><dt>Call-ID</dt><dd>${call.call_id}</dd><dt>Caller</dt><dd>${call.caller}</dd>
+      <dl class="facts"><dt>Call-ID</dt><dd>${call.call_id}</dd><dt>Caller</dt><dd><a href="#${query('/calls', { number: short(call.caller) })}">${call.caller}</a></dd>
         <dt>Agent</dt><dd><a href="#${agent}">${call.agent}</a></dd>
-        <dt>Devices</dt><dd>${call.devices}, of which ${call.asleep} without an open connection</dd>
+        <dt>Devices</dt><dd>${call.devices}, of which ${call.asleep} without an open connection
+          ${devices.map((id) => html` <a href="#/device/${id}">${id.slice(17, 25)}</a>`)}</dd>
         ${call.status && html`<dt>Final answer</dt><dd>${call.status}, after ${lasting(call.after_ms)}</dd>`}
         ${talk(call) && html`<dt>Talk</dt><dd>${talk(call)}</dd>`}</dl></section>`;
 }
@@ -194,7 +222,8 @@ function DeviceList({ fields, pulse }) {
   return html`<section class="card"><div class="row"><h2>Devices</h2>
       <label>State <select onChange=${choose} value=${asked.state ?? ''}><option value="">any</option>
         <option value="awake">awake</option><option value="asleep">asleep</option></select></label>
-      ${asked.agent && html`<span>of “${asked.agent}” <a href="#/devices">show all</a></span>`}</div>
+      ${asked.agent && html`<span>of “${asked.agent}”: <a href="#/devices">all devices</a>, <a
+        href="#${query('/calls', { agent: asked.agent })}">their calls</a></span>`}</div>
     <${Trouble} error=${error} />
     ${body && html`<${Devices} devices=${body.devices} none="No device like that is registered." />`}
     <div class="row">${after && html`<button onClick=${() => setAfter('')}>First</button>`}
@@ -218,11 +247,12 @@ function Device({ id, pulse }) {
   return html`<section class="card"><h2>${device ? short(device.agent) : 'A device that has left'}</h2>
       ${device && html`<dl class="facts">
         <dt>State</dt><dd><span class="tag ${state(device)[1]}">${state(device)[0]}</span></dd>
-        <dt>Agent</dt><dd><a href="#${query('/calls', { agent: device.agent })}">${device.agent}</a></dd>
+        <dt>Agent</dt><dd>${device.agent} (<a href="#${query('/calls', { agent: device.agent })}">calls</a>, <a
+          href="#${query('/devices', { agent: device.agent })}">devices</a>)</dd>
         <dt>Upstream</dt><dd>${device.upstream}</dd>
         <dt>Connection</dt><dd>${device.transport}, from ${device.address}</dd>
         <dt>Registered</dt><dd>${moment(device.registered_ms)}</dd><dt>Expires</dt><dd>${moment(device.expires_ms)}</dd>
-        <dt>Push</dt><dd>${device.push ? `${device.push.provider}, ${device.push.app}, token …${device.push.token}` : 'none: it cannot be woken'}</dd>
+        <dt>Push</dt><dd>${device.push ? `${device.push.provider}, ${device.push.app}, token ${device.push.token}` : 'none: it cannot be woken'}</dd>
         <dt>Last push</dt><dd>${device.last_push ? `${device.last_push.notice}, ${moment(device.last_push.at_ms)}: ${device.last_push.text}` : 'none remembered'}</dd>
         ${device.instance && html`<dt>Instance</dt><dd>${device.instance}</dd>`}</dl>
         <p class="row"><button onClick=${push}>Test push</button><button onClick=${remove}>Take out</button>
@@ -265,7 +295,9 @@ function Page({ onLocked }) {
   const summary = useJson('/api/summary', EVERY);
   const ready = useJson('/readyz', 5 * EVERY);
   const recent = useJson('/api/calls?limit=15', 0, pulse);
-  if (summary.body && summary.body !== last?.summary) { sample(summary.body); last.summary = summary.body; }
+  const [isRecalled, setRecalled] = useState(isTold);
+  useEffect(() => { recall().catch(() => { isTold = false; }).then(() => setRecalled(true)); }, []);
+  if (isRecalled && summary.body && summary.body !== last) { sample(summary.body); last = summary.body; }
   useEffect(() => { if (summary.error instanceof Unauthorized) onLocked(); }, [summary.error]);
   useEffect(() => {
     const end = new AbortController();
@@ -308,8 +340,8 @@ function Page({ onLocked }) {
         : view === 'devices' ? html`<${DeviceList} fields=${fields} pulse=${pulse} />`
         : view === 'device' ? html`<${Device} id=${id} pulse=${pulse} />`
         : html`<${Overview} summary=${body} recent=${recent.body?.calls ?? []} />`}
-      ${body && html`<p class="faint">Rouse ${body.version}, up ${lasting(body.now_ms - body.started_ms)}, ${body.shards} shards, ${clock(body.now_ms)} there.
-        <a href="api/openapi.json">API</a></p>`}
+      ${body && html`<p class="faint">Rouse ${body.version}, up ${lasting(body.now_ms - body.started_ms)}, ${many(body.shards, 'shard')}, ${clock(body.now_ms)} there. ${' '}<a
+        href="api/openapi.json">API</a></p>`}
     </main>`;
 }
 

@@ -3,10 +3,13 @@
 import { html } from './vendor/preact.mjs';
 import { lasting } from './words.js';
 
-const LEFT = 74;
+const LEFT = 64;
 const ROW = 34;
 const TOP = 46;
-const WIDTH = 900;
+// As wide as the screen is, but for its margins; no column is narrower than its words.
+const WIDEST = 900;
+const MARGINS = 56;
+const NARROWEST = 92;
 // A wait longer than this is said in words between two steps.
 const LONG = 1000;
 
@@ -28,8 +31,10 @@ function columns(steps) {
   if (hasPush) names.push(['push', 'push service']);
   if (devices.length < 2) names.push(['device', 'device']);
   else devices.forEach((id, at) => names.push([`device ${id}`, `device ${at + 1}`]));
-  const gap = (WIDTH - LEFT) / names.length;
-  return names.map(([key, title], at) => ({ key, title, x: LEFT + gap * (at + 0.5) }));
+  const narrowest = LEFT + NARROWEST * names.length;
+  const width = Math.max(narrowest, Math.min(WIDEST, innerWidth - MARGINS));
+  const gap = (width - LEFT) / names.length;
+  return { narrowest, width, places: names.map(([key, title], at) => ({ key, title, x: LEFT + gap * (at + 0.5) })) };
 }
 
 function arrow(step, x1, x2, y) {
@@ -46,7 +51,7 @@ function note(step, x, y) {
 }
 
 export function Ladder({ steps }) {
-  const places = columns(steps);
+  const { narrowest, width, places } = columns(steps);
   const place = (party, device) =>
     places.find(({ key }) => key === party || key === `${party} ${device}`)
     ?? places.find(({ key }) => key.startsWith(party)) ?? places[1];
@@ -61,10 +66,10 @@ export function Ladder({ steps }) {
     return { step, y, wait, from, to };
   });
   const height = y + 20;
-  return html`<svg class="ladder" viewBox="0 0 ${WIDTH} ${height}" role="img"
+  return html`<svg class="ladder" viewBox="0 0 ${width} ${height}" role="img" style=${{ minWidth: `${narrowest}px` }}
       aria-label="The call as a ladder; the same stands as text below it">
     ${places.map(({ title, x }) => html`<line class="life" x1=${x} y1=${TOP - 10} x2=${x} y2=${height - 8} />
-      <rect class="head" x=${x - 52} y="6" width="104" height="26" rx="5" />
+      <rect class="head" x=${x - 44} y="6" width="88" height="26" rx="5" />
       <text x=${x} y="24" text-anchor="middle">${title}</text>`)}
     ${rows.map(({ step, y: at, wait, from, to }) => html`<g class=${tone(step)}>
       <title>${step.text}</title>

@@ -33,3 +33,5 @@ export const OUTCOMES = {
 export const short = (uri) => uri.replace(/^sips?:/, '').split(/[@;]/)[0] || uri;
 
 export const sum = (list) => list.reduce((total, { count }) => total + count, 0);
+
+export const many = (count, what) => `${count} ${what}${count === 1 ? '' : 's'}`;
