@@ -322,7 +322,7 @@ impl<M: Meter> Stage<M> {
         stored.key.aor = aor(agent);
         stored.key.binding = BindingId(agent as u64);
         stored.contact = contact(agent, flow).into();
-        stored.instance = Some(instance(agent).into());
+        stored.instance = Some(instance(agent).trim_matches(['<', '>']).into());
         if let Some(push) = &mut stored.push {
             push.call_token = Prid::new(&format!("{agent:064x}"));
         }

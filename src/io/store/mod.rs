@@ -54,7 +54,7 @@ impl StoreConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            window: Duration::from_millis(2),
+            window: Duration::from_millis(5),
             queue: 16_384,
         }
     }

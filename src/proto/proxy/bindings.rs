@@ -144,7 +144,7 @@ impl Proxy {
     /// accounts at once, on one flow.
     pub(in crate::proto) fn on_claimed(&mut self, fx: &mut Effects<'_>, claim: Claim) {
         let mut newer: SmallVec<[Claim; 1]> = SmallVec::new();
-        for key in self.location.with_app(claim.app) {
+        for key in self.location.with_app(claim.app, claim.by.aor) {
             let Some(agent) = self.location.agent(key.aor) else {
                 continue;
             };
@@ -154,7 +154,7 @@ impl Proxy {
             let heard = self.location.last_heard(binding);
             let is_kept = claim.is_by_instance && binding.is_awake(fx.now, heard);
             let has_both = binding.flow().is_some_and(|flow| flow.id == claim.flow);
-            if key.aor == claim.by.aor || is_kept || has_both {
+            if is_kept || has_both {
                 continue;
             }
             if binding.asked().at > claim.asked && binding.flow().is_some() {
@@ -372,6 +372,7 @@ impl Proxy {
             instance: stored.instance,
             reg_id: stored.reg_id,
             push: stored.push,
+            is_as_said: false,
             former_apps: former_apps.unwrap_or_default(),
             last_flow: stored.flow,
             is_durable: true,
@@ -438,7 +439,7 @@ impl Proxy {
         group.map_or_else(|| "".into(), |group| (*group.name).into())
     }
 
-    fn unix_seconds(&self, at: Instant) -> u64 {
+    pub(super) fn unix_seconds(&self, at: Instant) -> u64 {
         let after = at.saturating_duration_since(self.anchor.instant);
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         self.anchor.unix_ms.saturating_add(ms) / 1000

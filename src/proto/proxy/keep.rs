@@ -158,6 +158,7 @@ impl Proxy {
             instance: binding.instance(),
             reg_id: binding.reg_id(),
             push: Ok(binding.push()?),
+            is_entered: false,
             q: binding.q,
             expires: u32::try_from(group.expires.as_secs()).unwrap_or(u32::MAX),
         };

@@ -165,8 +165,8 @@ impl Proxy {
         report_shortened(fx, relay, &granted);
         let changes = self.changes(fx, relay, (flow, asked), &granted);
         let outstanding = changes.len();
-        for change in &changes {
-            let write = self.write_of(relay, change);
+        let (writes, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        for write in writes {
             self.last_ticket += 1;
             let ticket = StoreTicket {
                 shard: self.shard,
@@ -249,12 +249,8 @@ impl Proxy {
             aor,
             binding: binding.id,
         };
-        let old = self.location.binding(by);
-        // Nearly always.
-        if binding.push.is_some() && old.is_some_and(|old| old.is_same(binding)) {
-            return SmallVec::new();
-        }
-        let old = old.map(Binding::apps).unwrap_or_default();
+        let old = self.location.binding(by).map(Binding::apps);
+        let old = old.unwrap_or_default();
         let apps = binding.apps().into_iter().filter(|app| !old.contains(app));
         apps.map(|app| binding.claim(aor, app)).collect()
     }
@@ -270,16 +266,19 @@ impl Proxy {
         let (mut present, mut leaving) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
-                Change::Put { binding, .. } => {
-                    self.drop_twin(fx, aor.id(), &binding);
-                    let claims = self.claims(aor.id(), &binding);
+                Change::Put { binding, is_known } => {
+                    let mut claims = SmallVec::new();
+                    if !is_known {
+                        self.drop_twin(fx, aor.id(), &binding);
+                        claims = self.claims(aor.id(), &binding);
+                    }
                     present.push(self.put_binding(fx, aor, upstream, *binding));
                     for claim in claims {
                         self.claim(fx, claim);
                     }
                 }
                 Change::Remove(binding) => leaving.push(binding),
-                Change::Again(_) => {}
+                Change::Again => {}
             }
         }
         (present, leaving)
@@ -288,7 +287,7 @@ impl Proxy {
     /// Takes away what the same device was granted as another by a REGISTER that was under way with
     /// this one: neither could know of the other.
     fn drop_twin(&mut self, fx: &mut Effects<'_>, aor: AorId, binding: &NewBinding) {
-        let place = (binding.contact_uri(), binding.last_flow.id);
+        let place = (&binding.contact[..], binding.last_flow.id);
         let (instance, push) = (binding.instance.as_deref(), binding.push.as_ref());
         let agent = self.location.agent(aor);
         let twin = agent.and_then(|a| a.number_of(instance, binding.reg_id, push, place));
@@ -297,14 +296,14 @@ impl Proxy {
         }
     }
 
-    /// What the upstream's 2xx changes.
+    /// What the upstream's 2xx changes, and how that is written down.
     fn changes(
         &self,
         fx: &Effects<'_>,
         relay: &Relay,
         (flow, asked): (Flow, Asked),
         granted: &[(BindingId, u32)],
-    ) -> Vec<Change> {
+    ) -> Vec<(StoreWrite, Change)> {
         let aor = relay.aor.id();
         let agent = self.location.agent(aor);
         let devices = match &relay.ask {
@@ -315,7 +314,7 @@ impl Proxy {
                     .unwrap_or_default();
                 let leaving = bindings.iter();
                 let leaving = leaving.filter(|binding| !binding.came_after(asked));
-                return leaving.map(|binding| Change::Remove(binding.id)).collect();
+                return leaving.map(|binding| removal(aor, binding.id)).collect();
             }
             Ask::Devices(devices) => devices,
         };
@@ -324,56 +323,48 @@ impl Proxy {
             if *expires == 0 {
                 let known = agent.and_then(|agent| agent.binding(device.id));
                 if known.is_some_and(|known| !known.came_after(asked)) {
-                    changes.push(Change::Remove(device.id));
+                    changes.push(removal(aor, device.id));
                 }
                 continue;
             }
             let binding = binding_of(fx, device, (flow, asked), *expires);
-            if let Some(later) = agent.and_then(|agent| overtaken_by(agent, &binding)) {
+            let known = agent.and_then(|agent| agent.binding(binding.id));
+            let known = known.filter(|known| known.says_same(&binding));
+            if let Some(later) = agent.and_then(|agent| overtaken_by(agent, &binding, known)) {
                 if later.awaits_store {
                     let key = BindingKey {
-                        aor: relay.aor.id(),
+                        aor,
                         binding: later.id,
                     };
-                    let stored = self.stored(key).map(Box::new);
-                    changes.extend(stored.map(Change::Again));
+                    let write = self
+                        .stored(key)
+                        .map(|stored| StoreWrite::Put(stored.into()));
+                    changes.extend(write.map(|write| (write, Change::Again)));
                 }
                 continue;
             }
-            let stored = self.stored_of(&relay.aor, relay.upstream, &binding);
-            changes.push(Change::Put {
-                binding: Box::new(binding),
-                stored: Box::new(stored),
-            });
+            let write = self.write_of(relay, &binding, known);
+            let (binding, is_known) = (binding.into(), known.is_some());
+            changes.push((write, Change::Put { binding, is_known }));
         }
         changes
     }
 
-    /// The smallest write of a change: only the expiry if nothing else changed.
-    fn write_of(&self, relay: &Relay, change: &Change) -> StoreWrite {
-        let aor = relay.aor.id();
-        match change {
-            Change::Remove(binding) => StoreWrite::Remove(BindingKey {
-                aor,
-                binding: *binding,
-            }),
-            Change::Again(stored) => StoreWrite::Put(stored.clone()),
-            Change::Put { binding, stored } => {
-                let key = stored.key;
-                let old = self.location.binding(key);
-                let is_same = old.is_some_and(|old| old.is_durable && old.is_same(binding));
-                if is_same {
-                    let (expires_unix, registered_ms) = (stored.expires_unix, stored.registered_ms);
-                    StoreWrite::Extend {
-                        key,
-                        expires_unix,
-                        registered_ms,
-                    }
-                } else {
-                    StoreWrite::Put(stored.clone())
-                }
-            }
+    /// The smallest write of a binding: only its times if nothing else changed.
+    fn write_of(&self, relay: &Relay, binding: &NewBinding, known: Option<&Binding>) -> StoreWrite {
+        let is_there = |old: &Binding| old.last_flow() == binding.last_flow;
+        if known.is_some_and(|old| old.is_durable && is_there(old)) {
+            return StoreWrite::Extend {
+                key: BindingKey {
+                    aor: relay.aor.id(),
+                    binding: binding.id,
+                },
+                expires_unix: self.unix_seconds(binding.expires),
+                registered_ms: binding.registered_ms,
+            };
         }
+        let stored = self.stored_of(&relay.aor, relay.upstream, binding);
+        StoreWrite::Put(stored.into())
     }
 
     /// The store answered a write.
@@ -461,6 +452,11 @@ impl Proxy {
     }
 }
 
+fn removal(aor: AorId, binding: BindingId) -> (StoreWrite, Change) {
+    let key = BindingKey { aor, binding };
+    (StoreWrite::Remove(key), Change::Remove(binding))
+}
+
 /// Whether an answer to a REGISTER makes its sender try again.
 fn provokes_another(status: u16, response: &Message) -> bool {
     matches!(status, 300..=399 | 401 | 407 | 423 | 439)
@@ -545,6 +541,7 @@ fn binding_of(
         instance: device.instance.clone(),
         reg_id: device.reg_id,
         push: device.push.clone().ok(),
+        is_as_said: !device.is_entered,
         former_apps: SmallVec::new(),
         last_flow: flow,
         is_durable: false,
@@ -558,14 +555,22 @@ fn binding_of(
     }
 }
 
-/// The device's binding by a REGISTER that arrived later.
-fn overtaken_by<'a>(agent: &'a Agent, binding: &NewBinding) -> Option<&'a Binding> {
-    let place = (binding.contact_uri(), binding.last_flow.id);
+/// The device's binding by a REGISTER that arrived later; `known` says the same of the device.
+fn overtaken_by<'a>(
+    agent: &'a Agent,
+    binding: &NewBinding,
+    known: Option<&'a Binding>,
+) -> Option<&'a Binding> {
+    let is_later = |known: &&Binding| known.flow().is_some() && known.came_after(binding.asked);
+    if known.is_some() {
+        return known.filter(is_later);
+    }
+    let place = (&binding.contact[..], binding.last_flow.id);
     let (instance, push) = (binding.instance.as_deref(), binding.push.as_ref());
     let same = agent.number_of(instance, binding.reg_id, push, place);
     [Some(binding.id), same]
         .into_iter()
         .flatten()
         .filter_map(|id| agent.binding(id))
-        .find(|known| known.flow().is_some() && known.came_after(binding.asked))
+        .find(is_later)
 }

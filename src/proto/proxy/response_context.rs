@@ -18,7 +18,7 @@ use crate::proto::event::CallNumber;
 use crate::proto::proxy::best_response::Best;
 use crate::proto::proxy::upstream::UpstreamHop;
 use crate::proto::registration::asked::{Asked, Number};
-use crate::proto::registration::binding::{NewBinding, StoredBinding};
+use crate::proto::registration::binding::NewBinding;
 use crate::proto::registration::relay::Relay;
 use crate::proto::sip::Message;
 use crate::proto::timer::TimerKey;
@@ -111,11 +111,12 @@ pub(super) enum Change {
     /// It is there, until its expiry.
     Put {
         binding: Box<NewBinding>,
-        stored: Box<StoredBinding>,
+        /// Whether it says of the device what was known of it.
+        is_known: bool,
     },
     /// A registration that a later one has overtaken before that was durable: the device's record
     /// is written again, so that no 2xx is out before it is kept.
-    Again(Box<StoredBinding>),
+    Again,
     /// It is gone.
     Remove(BindingId),
 }

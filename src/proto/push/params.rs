@@ -5,6 +5,7 @@
 //! keys beside its endpoint, for which RFC 8599 §12 has no place: `pn-keys=P256DH.AUTH`. Every
 //! reason for "no push" has a name in [`NoPush`].
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
@@ -89,6 +90,52 @@ impl NoPush {
     }
 }
 
+/// A parameter of a URI: whether it is there, and its value.
+type Said<'m> = Option<Option<&'m [u8]>>;
+
+/// What a URI says of pushes, the first of each name.
+#[derive(Default)]
+struct SaidPush<'m> {
+    provider: Said<'m>,
+    prid: Said<'m>,
+    param: Said<'m>,
+    keys: Said<'m>,
+    legacy_token: Said<'m>,
+    legacy_type: Said<'m>,
+    legacy_app: Said<'m>,
+}
+
+impl<'m> SaidPush<'m> {
+    fn of(params: Params<'m>) -> Self {
+        let mut said = Self::default();
+        for (name, value) in params.iter().filter(|(name, _)| is_push_param(name)) {
+            let places = [
+                ("pn-provider", &mut said.provider),
+                ("pn-prid", &mut said.prid),
+                ("pn-param", &mut said.param),
+                ("pn-keys", &mut said.keys),
+                ("pn-tok", &mut said.legacy_token),
+                ("pn-type", &mut said.legacy_type),
+                ("app-id", &mut said.legacy_app),
+            ];
+            let mut places = places.into_iter();
+            let place = places.find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+            if let Some((_, place)) = place {
+                place.get_or_insert(value);
+            }
+        }
+        said
+    }
+}
+
+/// A parameter's value without its escapes, if it has one and that is text.
+fn text(said: Said<'_>) -> Option<Cow<'_, str>> {
+    match unescape(said.flatten()?) {
+        Cow::Borrowed(value) => str::from_utf8(value).ok().map(Cow::Borrowed),
+        Cow::Owned(value) => String::from_utf8(value).ok().map(Cow::Owned),
+    }
+}
+
 /// Whether a URI parameter is about pushes: it never leaves toward anybody but the device.
 #[must_use]
 pub fn is_push_param(name: &[u8]) -> bool {
@@ -131,28 +178,24 @@ impl PushParams {
     /// # Errors
     /// Why the device cannot be woken.
     pub fn read(params: Params<'_>) -> Result<Self, NoPush> {
-        let text = |name: &str| {
-            params
-                .value(name)
-                .and_then(|value| String::from_utf8(unescape(value).into_owned()).ok())
-        };
-        if let Some(token) = text("pn-tok") {
-            return Self::read_legacy(text("pn-type"), text("app-id"), &token);
+        let said = SaidPush::of(params);
+        if let Some(token) = text(said.legacy_token) {
+            return Self::read_legacy(text(said.legacy_type), text(said.legacy_app), &token);
         }
-        if params.get("pn-provider").is_none() {
-            return Err(if params.get("pn-prid").is_some() {
+        if said.provider.is_none() {
+            return Err(if said.prid.is_some() {
                 NoPush::UnknownProvider
             } else {
                 NoPush::Absent
             });
         }
-        let Some(provider) = text("pn-provider") else {
+        let Some(provider) = text(said.provider) else {
             return Err(NoPush::Query);
         };
-        let Some(prid) = text("pn-prid") else {
+        let Some(prid) = text(said.prid) else {
             return Err(NoPush::Query);
         };
-        let (param, keys) = (text("pn-param"), text("pn-keys"));
+        let (param, keys) = (text(said.param), text(said.keys));
         let keys = keys.as_deref().or(param.as_deref());
         match Pns::of_provider(&provider) {
             Pns::WebPush => Self::read_web_push(&prid, keys),
@@ -178,7 +221,11 @@ impl PushParams {
 
     /// `app-id`, `pn-type`, `pn-tok`: `apple`, `ios`, `apns` with a bundle id; `google`,
     /// `firebase`, `android`, `fcm` with a project.
-    fn read_legacy(kind: Option<String>, app: Option<String>, token: &str) -> Result<Self, NoPush> {
+    fn read_legacy(
+        kind: Option<Cow<'_, str>>,
+        app: Option<Cow<'_, str>>,
+        token: &str,
+    ) -> Result<Self, NoPush> {
         let kind = kind.unwrap_or_default().to_ascii_lowercase();
         let app = app.unwrap_or_default();
         match kind.as_str() {

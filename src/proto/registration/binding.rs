@@ -59,6 +59,8 @@ pub struct NewBinding {
     pub reg_id: Option<u32>,
     /// How to wake it.
     pub push: Option<PushParams>,
+    /// Whether its instance, and its push parameters if it has any, were read from its Contact.
+    pub is_as_said: bool,
     /// The apps that it is without being pushed: its token died, and another agent may register
     /// them.
     pub former_apps: SmallVec<[AppId; 2]>,
@@ -187,10 +189,11 @@ enum Place {
 impl Binding {
     /// Packs a binding.
     pub(super) fn pack(new: NewBinding, shapes: &mut Shapes) -> Self {
-        let (mut more, read) = (More::default(), Read::of(&new.contact));
+        let mut more = More::default();
         let push = match new.push {
             None => Said::Nowhere,
-            push if push == read.push => Said::Contact,
+            Some(_) if new.is_as_said => Said::Contact,
+            push if push == read_push(&new.contact) => Said::Contact,
             push => {
                 more.push = push;
                 Said::More
@@ -198,7 +201,8 @@ impl Binding {
         };
         let instance = match new.instance {
             None => Said::Nowhere,
-            instance if instance == read.instance => Said::Contact,
+            Some(_) if new.is_as_said => Said::Contact,
+            instance if instance == read_instance(&new.contact) => Said::Contact,
             instance => {
                 more.instance = instance;
                 Said::More
@@ -225,8 +229,28 @@ impl Binding {
             is_durable: new.is_durable,
             awaits_store: new.awaits_store,
             is_flow_open: new.is_flow_open,
-            refreshes_itself: read.refreshes_itself,
+            refreshes_itself: refreshes_itself(&new.contact),
         }
+    }
+
+    /// Takes over a REGISTER that says the same of the device as its last; what its Contact shared
+    /// with others until now is returned if that has changed: its address may be a new one.
+    pub(super) fn renew(&mut self, new: &NewBinding, shapes: &mut Shapes) -> Option<Packed> {
+        let old = (self.place.remote() != new.last_flow.remote).then(|| {
+            let packed = shapes.pack(&new.contact, new.last_flow.remote);
+            std::mem::replace(&mut self.contact, packed)
+        });
+        self.place = Place::of(new.last_flow);
+        self.registered_ms = new.registered_ms;
+        self.last_heard = new.last_heard.map(Moment::from);
+        self.expires = new.expires.into();
+        self.asked = new.asked.at.into();
+        self.number = new.asked.number;
+        self.q = new.q;
+        self.is_durable = new.is_durable;
+        self.awaits_store = new.awaits_store;
+        self.is_flow_open = new.is_flow_open;
+        old
     }
 
     /// What of it is shared with others.
@@ -253,7 +277,7 @@ impl Binding {
     pub fn instance(&self) -> Option<Box<str>> {
         match self.instance {
             Said::Nowhere => None,
-            Said::Contact => Read::of(&self.contact()).instance,
+            Said::Contact => read_instance(&self.contact()),
             Said::More => self.more.as_ref()?.instance.clone(),
         }
     }
@@ -281,7 +305,7 @@ impl Binding {
     pub fn push(&self) -> Option<PushParams> {
         match self.push {
             Said::Nowhere => None,
-            Said::Contact => Read::of(&self.contact()).push,
+            Said::Contact => read_push(&self.contact()),
             Said::More => self.more.as_ref()?.push.clone(),
         }
     }
@@ -406,60 +430,65 @@ impl Binding {
     pub fn apps(&self) -> SmallVec<[AppId; 2]> {
         match self.push() {
             Some(push) => apps_of(&push, self.instance().as_deref()),
-            None => self
-                .more
-                .as_ref()
-                .map(|more| more.former_apps.clone())
-                .unwrap_or_default(),
+            None => self.former_apps().into(),
         }
     }
 
-    /// Whether a REGISTER that gives this changes nothing but times.
+    /// Whether a REGISTER that gives this says the same of the device, wherever it came from.
     #[must_use]
-    pub fn is_same(&self, new: &NewBinding) -> bool {
-        let contact = self.contact();
-        if self.last_flow() != new.last_flow || contact != new.contact {
+    pub fn says_same(&self, new: &NewBinding) -> bool {
+        if self.reg_id() != new.reg_id || !self.has_contact(&new.contact) {
             return false;
         }
-        let read = Read::of(&contact);
-        let more = self.more.as_deref();
-        let push = match self.push {
-            Said::Nowhere => None,
-            Said::Contact => read.push.as_ref(),
-            Said::More => more.and_then(|more| more.push.as_ref()),
+        // What the same Contact says needs no second reading.
+        let is_same_push = match (self.push, &new.push) {
+            (Said::Nowhere, push) => push.is_none(),
+            (Said::Contact, Some(_)) if new.is_as_said => true,
+            (Said::Contact | Said::More, push) => self.push() == *push,
         };
-        let instance = match self.instance {
-            Said::Nowhere => None,
-            Said::Contact => read.instance.as_deref(),
-            Said::More => more.and_then(|more| more.instance.as_deref()),
+        let is_same_instance = match (self.instance, &new.instance) {
+            (Said::Nowhere, instance) => instance.is_none(),
+            (Said::Contact, Some(_)) if new.is_as_said => true,
+            (Said::Contact | Said::More, instance) => self.instance() == *instance,
         };
-        push == new.push.as_ref() && instance == new.instance.as_deref()
+        is_same_push && is_same_instance && self.former_apps() == new.former_apps.as_slice()
+    }
+
+    fn has_contact(&self, contact: &[u8]) -> bool {
+        self.contact.is(contact, self.place.remote())
+    }
+
+    /// Whether its Contact is the same to the byte, and names it: its instance, or else its token.
+    #[must_use]
+    pub fn is_named_by(&self, contact: &[u8]) -> bool {
+        let names = match self.instance {
+            Said::Nowhere => self.push,
+            Said::Contact | Said::More => self.instance,
+        };
+        names == Said::Contact && self.has_contact(contact)
+    }
+
+    fn former_apps(&self) -> &[AppId] {
+        self.more
+            .as_ref()
+            .map(|more| more.former_apps.as_slice())
+            .unwrap_or_default()
     }
 }
 
-/// What is read from a Contact.
-struct Read {
-    push: Option<PushParams>,
-    instance: Option<Box<str>>,
-    refreshes_itself: bool,
+fn read_push(contact: &[u8]) -> Option<PushParams> {
+    let uri = NameAddr::parse(contact).ok()?.parse_uri().ok()?;
+    PushParams::read(uri.params).ok()
 }
 
-impl Read {
-    fn of(contact: &[u8]) -> Self {
-        let Ok(address) = NameAddr::parse(contact) else {
-            return Self {
-                push: None,
-                instance: None,
-                refreshes_itself: false,
-            };
-        };
-        let uri = address.parse_uri().ok();
-        Self {
-            push: uri.and_then(|uri| PushParams::read(uri.params).ok()),
-            instance: instance_of(&address),
-            refreshes_itself: address.params.get("+sip.pnsreg").is_some(),
-        }
-    }
+fn read_instance(contact: &[u8]) -> Option<Box<str>> {
+    instance_of(&NameAddr::parse(contact).ok()?)
+}
+
+fn refreshes_itself(contact: &[u8]) -> bool {
+    const NAME: &str = "+sip.pnsreg";
+    memchr::memmem::find(contact, b"pnsreg").is_some()
+        && NameAddr::parse(contact).is_ok_and(|address| address.params.get(NAME).is_some())
 }
 
 impl Place {
@@ -527,7 +556,7 @@ pub(super) fn instance_of(contact: &NameAddr<'_>) -> Option<Box<str>> {
 /// The apps of a device that is not pushed though its Contact names a token.
 #[must_use]
 pub fn unpushed_apps(contact: &[u8], instance: Option<&str>) -> SmallVec<[AppId; 2]> {
-    let push = Read::of(contact).push;
+    let push = read_push(contact);
     push.map(|push| apps_of(&push, instance))
         .unwrap_or_default()
 }

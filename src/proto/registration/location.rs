@@ -17,7 +17,7 @@ use crate::proto::push::params::PushParams;
 use crate::proto::registration::binding::{Binding, NewBinding};
 use crate::proto::registration::moment::Moment;
 use crate::proto::registration::shape::Shapes;
-use crate::proto::sip::Uri;
+use crate::proto::sip::{NameAddr, Uri};
 use crate::proto::{AorId, AppId, BindingId, BindingKey, Flow, FlowId};
 
 /// An agent with at least one binding.
@@ -55,11 +55,16 @@ impl Agent {
         instance: Option<&str>,
         reg_id: Option<u32>,
         push: Option<&PushParams>,
-        (contact_uri, flow): (&[u8], FlowId),
+        (contact, flow): (&[u8], FlowId),
     ) -> Option<BindingId> {
         let same_reg_id = || {
             let bindings = self.bindings.iter();
             bindings.filter(|binding| binding.reg_id() == reg_id)
+        };
+        // Nearly always.
+        let same_contact = || {
+            let is_named = instance.is_some() || push.is_some();
+            same_reg_id().find(|b| is_named && b.is_named_by(contact))
         };
         let same_instance =
             || same_reg_id().find(|b| instance.is_some_and(|instance| b.is_instance(instance)));
@@ -68,7 +73,7 @@ impl Agent {
             same_reg_id().find(|b| b.push().is_some_and(|b| b.wakes_same_app(push)))
         };
         let same_place = || {
-            let own = Uri::parse(contact_uri).ok()?;
+            let own = NameAddr::parse(contact).ok()?.parse_uri().ok()?;
             same_reg_id()
                 .filter(|b| b.last_flow().id == flow)
                 .find(|b| {
@@ -77,7 +82,8 @@ impl Agent {
                     })
                 })
         };
-        Some(same_instance().or_else(same_token).or_else(same_place)?.id)
+        let same = same_contact().or_else(same_instance).or_else(same_token);
+        Some(same.or_else(same_place)?.id)
     }
 }
 
@@ -251,14 +257,11 @@ impl LocationService {
         };
         let slot = self.slot(id).unwrap_or_else(|| self.enter(aor, upstream));
         let old = self.at(slot).and_then(|agent| agent.binding(new.id));
-        // Nearly always: then its apps are the same, too.
-        let is_same = new.push.is_some() && old.is_some_and(|old| old.is_same(&new));
-        let (old_apps, new_apps) = if is_same {
-            Default::default()
-        } else {
-            (old.map(Binding::apps).unwrap_or_default(), new.apps())
-        };
         let new_flow = new.is_flow_open.then_some(new.last_flow.id);
+        if old.is_some_and(|old| old.says_same(&new)) {
+            return self.renew(slot, key, upstream, (&new, new_flow));
+        }
+        let (old_apps, new_apps) = (old.map(Binding::apps).unwrap_or_default(), new.apps());
         let mut binding = Binding::pack(new, &mut self.shapes);
         let Some(agent) = self.agents.get_mut(slot as usize) else {
             return (None, SmallVec::new());
@@ -284,6 +287,30 @@ impl LocationService {
         let changes = self.move_flow(key, old_flow, new_flow);
         let old = old.map(|old| Replaced { flow: old.flow() });
         (old, changes)
+    }
+
+    /// A REGISTER of a device that said the same of itself before.
+    fn renew(
+        &mut self,
+        slot: Slot,
+        key: BindingKey,
+        upstream: u16,
+        (new, new_flow): (&NewBinding, Option<FlowId>),
+    ) -> (Option<Replaced>, SmallVec<[FlowChange; 2]>) {
+        let Some(agent) = self.agents.get_mut(slot as usize) else {
+            return (None, SmallVec::new());
+        };
+        agent.upstream = upstream;
+        let Some(binding) = agent.binding_mut(new.id) else {
+            return (None, SmallVec::new());
+        };
+        let flow = binding.flow();
+        let left = binding.renew(new, &mut self.shapes);
+        if let Some(left) = left {
+            self.shapes.release(&left);
+        }
+        let changes = self.move_flow(key, flow.map(|flow| flow.id), new_flow);
+        (Some(Replaced { flow }), changes)
     }
 
     /// Makes room for an agent.
@@ -339,16 +366,17 @@ impl LocationService {
         self.agents.try_remove(slot as usize);
     }
 
-    /// The bindings that have an app on a phone, by its token or by its instance.
+    /// The bindings of others than an agent that have an app on a phone, by its token or by its
+    /// instance.
     #[must_use]
-    pub fn with_app(&self, app: AppId) -> SmallVec<[BindingKey; 1]> {
+    pub fn with_app(&self, app: AppId, but: AorId) -> SmallVec<[BindingKey; 1]> {
         let mut keys = SmallVec::new();
         for (_, slot) in self
             .apps
             .iter_hash(spread(high(app.0)))
             .filter(|(a, _)| *a == high(app.0))
         {
-            let Some(agent) = self.at(*slot) else {
+            let Some(agent) = self.at(*slot).filter(|agent| agent.id != but) else {
                 continue;
             };
             let has_it = |binding: &&Binding| binding.apps().contains(&app);

@@ -204,5 +204,6 @@ pub(super) fn configured(device: &mut DeviceAsk, aor: &Aor, request: &Message, s
     });
     if let Some(entry) = entered {
         device.push = Ok(entry.params.clone());
+        device.is_entered = true;
     }
 }

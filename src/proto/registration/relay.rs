@@ -65,6 +65,8 @@ pub struct DeviceAsk {
     pub reg_id: Option<u32>,
     /// How to wake it, or why not.
     pub push: Result<PushParams, NoPush>,
+    /// Whether that was entered for it, and not said by its Contact.
+    pub is_entered: bool,
     /// q in thousandths.
     pub q: u16,
     /// For how long, seconds; 0 removes it.
@@ -338,9 +340,9 @@ impl Relay {
         let mut taken: SmallVec<[BindingId; 2]> = devices.iter().map(|device| device.id).collect();
         for device in devices {
             let push = device.push.as_ref().ok();
-            let uri = NameAddr::parse(&device.contact).map_or(&[][..], |address| address.uri);
             let instance = device.instance.as_deref();
-            let number = agent.number_of(instance, device.reg_id, push, (uri, flow));
+            let place = (&device.contact[..], flow);
+            let number = agent.number_of(instance, device.reg_id, push, place);
             let is_named = device.instance.is_some() || push.is_some();
             if let Some(number) = number {
                 if !taken.contains(&number) {
@@ -416,6 +418,7 @@ impl DeviceAsk {
             instance,
             reg_id,
             push,
+            is_entered: false,
             q: q_value(address.params.value("q")),
             expires,
         })

@@ -15,6 +15,8 @@ use ahash::RandomState;
 use bytes::Bytes;
 use memchr::memmem;
 
+use crate::proto::sip::{Text, With, hexadecimal};
+
 /// Where a shape has a gap, and what a Contact begins with that has such bytes itself, which no
 /// header field may (RFC 3261 §25.1).
 const RAW: u8 = 0;
@@ -84,33 +86,62 @@ impl Packed {
     #[must_use]
     pub fn unpack(&self, remote: SocketAddr) -> Bytes {
         let mut text = Vec::with_capacity(self.shape.0.len() + 2 * self.fields.len() + 24);
+        self.write(remote, &mut |part| {
+            text.extend_from_slice(part);
+            true
+        });
+        text.into()
+    }
+
+    /// Whether that is what it unpacks to.
+    #[must_use]
+    pub fn is(&self, contact: &[u8], remote: SocketAddr) -> bool {
+        let mut rest = contact;
+        self.write(remote, &mut |part| match rest.strip_prefix(part) {
+            Some(behind) => {
+                rest = behind;
+                true
+            }
+            None => false,
+        }) && rest.is_empty()
+    }
+
+    /// Hands out the Contact, part by part, while they are taken; whether all were.
+    fn write(&self, remote: SocketAddr, part: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let mut fields = &*self.fields;
         let mut rest = &**self.shape.0;
         if let Some((&RAW, raw)) = rest.split_first() {
-            return Bytes::copy_from_slice(raw);
+            return part(raw);
         }
         while let Some(at) = rest.iter().position(|byte| matches!(*byte, TEXT..=UUID)) {
             let (literal, gap) = rest.split_at(at);
-            text.extend_from_slice(literal);
             let Some((gap, behind)) = gap.split_first() else {
                 break;
             };
             rest = behind;
-            match *gap {
-                ADDRESS => text.extend_from_slice(remote.to_string().as_bytes()),
-                UUID => write_uuid(&mut text, take(&mut fields, UUID_CHARS / 2 - 2)),
-                HEX => {
-                    let count = take(&mut fields, 1).first().copied().unwrap_or_default();
-                    write_hex(&mut text, take(&mut fields, usize::from(count)));
-                }
-                _ => {
-                    let count = take(&mut fields, 1).first().copied().unwrap_or_default();
-                    text.extend_from_slice(take(&mut fields, usize::from(count)));
-                }
+            let is_taken = part(literal)
+                && match *gap {
+                    ADDRESS => part(
+                        Text::of(With(|out: &mut Text| {
+                            out.socket(remote);
+                        }))
+                        .as_slice(),
+                    ),
+                    UUID => write_uuid(part, take(&mut fields, UUID_CHARS / 2 - 2)),
+                    HEX => {
+                        let count = take(&mut fields, 1).first().copied().unwrap_or_default();
+                        write_hex(part, take(&mut fields, usize::from(count)))
+                    }
+                    _ => {
+                        let count = take(&mut fields, 1).first().copied().unwrap_or_default();
+                        part(take(&mut fields, usize::from(count)))
+                    }
+                };
+            if !is_taken {
+                return false;
             }
         }
-        text.extend_from_slice(rest);
-        text.into()
+        part(rest)
     }
 }
 
@@ -127,10 +158,12 @@ fn cut(contact: &[u8], remote: SocketAddr) -> (Vec<u8>, Vec<u8>) {
     if let Some(user) = find(rest, b"sip", b":", b"@") {
         cutter.literal(&mut rest, user.start);
         cutter.text(&mut rest, user.len());
-        let address = remote.to_string();
+        let address = Text::of(With(|out: &mut Text| {
+            out.socket(remote);
+        }));
         if rest
             .get(1..)
-            .is_some_and(|rest| rest.starts_with(address.as_bytes()))
+            .is_some_and(|rest| rest.starts_with(address.as_slice()))
         {
             cutter.literal(&mut rest, 1);
             cutter.shape.push(ADDRESS);
@@ -237,22 +270,21 @@ const fn nibble(digit: u8) -> u8 {
     }
 }
 
-fn write_hex(text: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            text.extend(DIGITS.get(usize::from(nibble)));
-        }
-    }
+fn write_hex(part: &mut dyn FnMut(&[u8]) -> bool, bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    words
+        .iter()
+        .all(|word| part(&hexadecimal::<16>(u64::from_be_bytes(*word))))
+        && rest
+            .iter()
+            .all(|byte| part(&hexadecimal::<2>((*byte).into())))
 }
 
-fn write_uuid(text: &mut Vec<u8>, mut bytes: &[u8]) {
-    for (at, count) in [4, 2, 2, 2, 6].into_iter().enumerate() {
-        if at > 0 {
-            text.push(b'-');
-        }
-        write_hex(text, take(&mut bytes, count));
-    }
+fn write_uuid(part: &mut dyn FnMut(&[u8]) -> bool, mut bytes: &[u8]) -> bool {
+    [4, 2, 2, 2, 6]
+        .into_iter()
+        .enumerate()
+        .all(|(at, count)| (at == 0 || part(b"-")) && write_hex(part, take(&mut bytes, count)))
 }
 
 /// Takes so many bytes off the front, or as many as there are.
@@ -279,6 +311,12 @@ mod tests {
         let mut shapes = Shapes::default();
         let packed = shapes.pack(contact, remote);
         assert_eq!(&packed.unpack(remote)[..], contact);
+        assert!(packed.is(contact, remote));
+        assert!(!packed.is(&[contact, b"x"].concat(), remote));
+        if let Some((last, front)) = contact.split_last() {
+            assert!(!packed.is(front, remote));
+            assert!(!packed.is(&[front, &[last ^ 1]].concat(), remote));
+        }
         (packed.shape.0.len(), packed.fields.len())
     }
 
