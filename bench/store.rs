@@ -220,7 +220,11 @@ fn disk(path: &Path) -> u64 {
 }
 
 fn ticket(number: u64) -> StoreTicket {
-    StoreTicket { shard: 0, number }
+    StoreTicket {
+        shard: 0,
+        number,
+        is_awaited: false,
+    }
 }
 
 fn key(number: u64) -> BindingKey {

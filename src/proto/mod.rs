@@ -190,6 +190,8 @@ pub struct StoreTicket {
     pub shard: u16,
     /// Its number there.
     pub number: u64,
+    /// Whether a call waits for it: then it gathers no others.
+    pub is_awaited: bool,
 }
 
 /// A change of what is durable.

@@ -52,7 +52,7 @@ fn an_extension_changes_the_times_alone_and_the_next_put_replaces_it() {
 }
 
 #[test]
-fn a_write_to_an_idle_store_waits_for_no_others() {
+fn a_write_that_a_call_waits_for_waits_for_no_others_and_takes_them_along() {
     let directory = directory();
     let mut config = StoreConfig::new(directory.path());
     config.window = Duration::from_secs(3600);
@@ -61,14 +61,20 @@ fn a_write_to_an_idle_store_waits_for_no_others() {
         .unwrap()
         .start(move |ticket, durable| sender.send((ticket, durable)).unwrap())
         .unwrap();
-    let ticket = StoreTicket {
-        shard: 0,
-        number: 1,
-    };
-    let write = StoreWrite::Put(Box::new(binding(1)));
-    store.submit(Some(ticket), write).unwrap();
-    let reported = reports.recv_timeout(Duration::from_secs(60));
-    assert_eq!(reported, Ok((ticket, true)));
+    for (number, is_awaited) in [(1, false), (2, true)] {
+        let ticket = StoreTicket {
+            shard: 0,
+            number,
+            is_awaited,
+        };
+        let write = StoreWrite::Put(Box::new(binding(number)));
+        store.submit(Some(ticket), write).unwrap();
+    }
+    for number in [1, 2] {
+        let reported = reports.recv_timeout(Duration::from_secs(60));
+        let reported = reported.map(|(ticket, durable)| (ticket.number, durable));
+        assert_eq!(reported, Ok((number, true)));
+    }
     store.close();
 }
 

@@ -69,6 +69,7 @@ fn the_process_that_is_killed() {
         let ticket = rouse::proto::StoreTicket {
             shard: 0,
             number: number * 4 + step as u64,
+            is_awaited: false,
         };
         store.submit(Some(ticket), write(step, number)).unwrap();
     };

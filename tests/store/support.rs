@@ -77,6 +77,7 @@ impl Running {
         let ticket = StoreTicket {
             shard: 0,
             number: self.next,
+            is_awaited: false,
         };
         self.store.submit(Some(ticket), write).unwrap();
         let (reported, durable) = self.reports.recv_timeout(Duration::from_secs(20)).unwrap();

@@ -307,9 +307,13 @@ fn bindings(places: &Places, kind: Kind, _: Size) -> Result<Figures> {
     let mut stage = Stage::new(places, kind, &["WITH_LOOKUP", "HASHSZ=16"])?;
     let before = stage.running.memory();
     stage.load.add_phones(count, Wire::Udp, 10_000)?;
-    let report = stage
-        .load
-        .register(0..count, Pace::Window(400), true, false)?;
+    // Over UDP a transaction is kept for 32 s: faster, and there would be more of them than Rouse
+    // allows; what they took is not given back, and would be counted among the bindings.
+    let pace = match kind {
+        Kind::Rouse => Pace::Rate(2500.0),
+        Kind::Kamailio => Pace::Window(400),
+    };
+    let report = stage.load.register(0..count, pace, true, false)?;
     stage.load.idle(TRANSACTIONS)?;
     let grown = stage.running.memory().saturating_sub(before);
     let mut figures = Figures::from([

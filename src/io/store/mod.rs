@@ -1,9 +1,9 @@
 //! The durable bindings: an embedded database, written in groups by one thread.
 //!
 //! [`Store::open`] reads what is there, [`OpenedStore::start`] begins to write. A write is handed
-//! to a bounded queue; the thread writes it at once after an idle window, and otherwise gathers what
-//! arrives within one, as one atomic group, syncs once and reports each ticket. `true` is said after
-//! the sync and never before it.
+//! to a bounded queue; the thread gathers what arrives within a window, or until one comes that a
+//! call waits for, writes it as one atomic group, syncs once and reports each ticket. `true` is said
+//! after the sync and never before it.
 //!
 //! On disk: `lock`, `key` (32 bytes, mode 0600), `db/` (the database, mode 0700), `entered` (what
 //! operators have entered, mode 0600).
@@ -19,9 +19,9 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -42,7 +42,7 @@ const MEMORY: u64 = 16 << 20;
 pub struct StoreConfig {
     /// Its directory; made if it is missing.
     pub path: PathBuf,
-    /// How long after a group the next one is written, at the earliest.
+    /// For how long writes gather, unless a call waits for one of them.
     pub window: Duration,
     /// How many writes may wait.
     pub queue: usize,
@@ -91,6 +91,8 @@ pub struct StoreStats {
 #[derive(Clone, Debug)]
 pub struct Store {
     queue: SyncSender<Job>,
+    hurry: Arc<AtomicBool>,
+    sleeper: Thread,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     stats: Arc<StoreStats>,
 }
@@ -125,12 +127,21 @@ impl Store {
     /// # Errors
     /// If the queue is full. Never blocks.
     pub fn submit(&self, ticket: Option<StoreTicket>, write: StoreWrite) -> Result<(), QueueFull> {
-        self.queue
-            .try_send(Job::Write { ticket, write })
-            .map_err(|_| {
-                self.stats.refused.fetch_add(1, Ordering::Relaxed);
-                QueueFull
-            })
+        let job = Job::Write { ticket, write };
+        self.queue.try_send(job).map_err(|_| {
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            QueueFull
+        })?;
+        if ticket.is_some_and(|ticket| ticket.is_awaited) {
+            self.hurry();
+        }
+        Ok(())
+    }
+
+    /// What is in the queue is written now.
+    fn hurry(&self) {
+        self.hurry.store(true, Ordering::Release);
+        self.sleeper.unpark();
     }
 
     /// Counters.
@@ -149,6 +160,7 @@ impl Store {
     pub fn close(self) {
         // dropped: an error means that the thread has ended already.
         drop(self.queue.send(Job::Close));
+        self.hurry();
         let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's thread panicked");
@@ -215,13 +227,14 @@ impl OpenedStore {
     ) -> Result<Store, StoreError> {
         let (queue, jobs) = sync_channel(self.config.queue);
         let stats = Arc::new(StoreStats::default());
+        let hurry = Arc::new(AtomicBool::new(false));
         let path = self.config.path.clone();
         let writer = Writer::new(
             self.files,
             jobs,
             self.config.window,
             Box::new(report),
-            Arc::clone(&stats),
+            (Arc::clone(&stats), Arc::clone(&hurry)),
         );
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -229,6 +242,8 @@ impl OpenedStore {
             .map_err(StoreError::io("start the thread for", &path))?;
         Ok(Store {
             queue,
+            hurry,
+            sleeper: thread.thread().clone(),
             thread: Arc::new(Mutex::new(Some(thread))),
             stats,
         })

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -52,8 +52,7 @@ pub(super) struct Writer {
     owed: BTreeSet<RawKey>,
     /// Not before this is the database opened again.
     retry_at: Option<Instant>,
-    /// When the last group came to its end.
-    last: Option<Instant>,
+    hurry: Arc<AtomicBool>,
     closing: bool,
 }
 
@@ -63,7 +62,7 @@ impl Writer {
         jobs: Receiver<Job>,
         window: Duration,
         report: Box<dyn FnMut(StoreTicket, bool) + Send>,
-        stats: Arc<StoreStats>,
+        (stats, hurry): (Arc<StoreStats>, Arc<AtomicBool>),
     ) -> Self {
         Self {
             files,
@@ -76,7 +75,7 @@ impl Writer {
             writes: 0,
             owed: BTreeSet::new(),
             retry_at: None,
-            last: None,
+            hurry,
             closing: false,
         }
     }
@@ -89,8 +88,8 @@ impl Writer {
         }
     }
 
-    /// Waits for a first write, then lets others join it, unless nothing was written of late: a
-    /// woken phone registers alone and need not wait. One sleep, not a wake-up for each write.
+    /// Waits for a first write, then lets others join it until one comes that a call waits for: a
+    /// woken phone need not wait. One sleep, not a wake-up for each write.
     fn gather(&mut self) {
         let first = if self.owed.is_empty() {
             self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -102,18 +101,26 @@ impl Writer {
             Err(RecvTimeoutError::Disconnected) => self.closing = true,
             Err(RecvTimeoutError::Timeout) => return,
         }
-        if !self.closing
-            && let Some(last) = self.last
-        {
-            let idle = Clock::now().saturating_duration_since(last);
-            std::thread::sleep(self.window.saturating_sub(idle));
-        }
+        self.linger();
         while self.writes < GROUP as u64 && !self.closing {
             match self.jobs.try_recv() {
                 Ok(job) => self.take(job),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => self.closing = true,
             }
+        }
+    }
+
+    /// Sleeps for the window, or until somebody is in a hurry.
+    fn linger(&mut self) {
+        let end = Clock::now() + self.window;
+        // What hurries is in the queue by then, and is written with the group.
+        while !self.closing && !self.hurry.swap(false, Ordering::Acquire) {
+            let left = end.saturating_duration_since(Clock::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
         }
     }
 
@@ -161,7 +168,6 @@ impl Writer {
         }
         self.changes.clear();
         self.writes = 0;
-        self.last = Some(Clock::now());
     }
 
     fn attempt(&mut self) -> Result<(), ()> {

@@ -166,11 +166,13 @@ impl Proxy {
         let changes = self.changes(fx, relay, (flow, asked), &granted);
         let outstanding = changes.len();
         let (writes, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        let is_awaited = self.is_awaited(relay);
         for write in writes {
             self.last_ticket += 1;
             let ticket = StoreTicket {
                 shard: self.shard,
                 number: self.last_ticket,
+                is_awaited,
             };
             self.tickets.insert(self.last_ticket, context.id);
             fx.output(Output::Store {
@@ -191,6 +193,20 @@ impl Proxy {
         if outstanding == 0 {
             self.grant(fx, context);
         }
+    }
+
+    /// Whether a call waits for a device of a REGISTER.
+    fn is_awaited(&self, relay: &Relay) -> bool {
+        let Ask::Devices(devices) = &relay.ask else {
+            return false;
+        };
+        devices.iter().any(|device| {
+            let key = BindingKey {
+                aor: relay.aor.id(),
+                binding: device.id,
+            };
+            self.by_device.contains_key(&key)
+        })
     }
 
     /// A new PURR for the device of a REGISTER that is pushed.
