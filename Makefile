@@ -159,6 +159,12 @@ KAMAILIO := /usr/lib/$(shell gcc -dumpmachine 2>/dev/null)/kamailio/modules
 COMPARE = $(CARGO_TARGET_DIR)/load/release/load --rouse $(CARGO_TARGET_DIR)/release/rouse --kamailio bench/kamailio.cfg
 OUT ?= bench.json
 
+.PHONY: test-cost
+test-cost: ## Count the instructions of a call, a REGISTER and a wake: none may cost more than bench/cost/ceilings.rs allows
+	@.ci/need rust valgrind
+	$(call say,instructions: call - register - refresh - wake)
+	@cargo bench --locked --profile profiling --bench cost -- check
+
 .PHONY: bench-build
 bench-build:
 	@.ci/need rust kamailio=kamailio $(KAMAILIO)/tls.so=kamailio-tls-modules \

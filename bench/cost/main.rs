@@ -18,6 +18,7 @@ use play::{Crowd, LIFE, Meter, Stage};
 
 mod ceilings;
 mod play;
+mod settings;
 
 /// Counts nothing: a profiler does.
 struct Free;

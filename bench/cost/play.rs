@@ -11,13 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rouse::proto::gateway::{Gateway, Genesis};
-use rouse::proto::push::{Pns, Prid, PushAccepted, PushRequest};
+use rouse::proto::push::{Prid, PushAccepted, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::registration::purr::Purrs;
-use rouse::proto::settings::{
-    ContactMode, Guard, HoldResponse, Limits, Listener, Node, Push, PushApp, Qualify,
-    RegisterRules, Settings, Timing, Upstream, Wake,
-};
 use rouse::proto::shard;
 use rouse::proto::sip::{HeaderName, Message};
 use rouse::proto::{
@@ -26,6 +22,8 @@ use rouse::proto::{
 };
 use rouse::telemetry::metrics::Metrics;
 use rouse::telemetry::timeline::{Keep, Recorder};
+
+use crate::settings::settings;
 
 /// Times between two units of work: a transaction's 32 s hold 3,200 others.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -420,62 +418,6 @@ impl<M: Meter> Stage<M> {
                 | Output::HandedOver(_) => {}
             }
         }
-    }
-}
-
-fn settings() -> Settings {
-    let listener = |transport, port| Listener {
-        transport,
-        address: SocketAddr::from(([127, 0, 0, 1], port)),
-        advertise_host: "127.0.0.1".into(),
-        advertise_port: port,
-    };
-    Settings {
-        listeners: vec![
-            listener(Transport::Udp, 5960),
-            listener(Transport::Tcp, 5960),
-            listener(Transport::Tls, 5961),
-        ],
-        upstreams: vec![Upstream {
-            name: "pbx".into(),
-            domains: vec!["*".into()],
-            nodes: vec![Node {
-                index: 0,
-                host: "127.0.0.2".into(),
-                port: Some(5080),
-                transport: Some(Transport::Udp),
-            }],
-            contact: ContactMode::Agent,
-            qualify: Qualify::Local,
-            trust: vec!["127.0.0.2/32".parse().expect("a network")],
-            trusts_datagrams: true,
-            expires: Duration::from_secs(36_000),
-            keep: None,
-        }],
-        wake: Wake {
-            timeout: Duration::from_secs(180),
-            // A flow that is asked whether it lives would be another work.
-            fresh: Duration::from_secs(36_000),
-            probe: Duration::from_millis(400),
-            grace: Duration::from_secs(2),
-            late: Duration::from_secs(30),
-            hold_response: HoldResponse::None,
-            unreachable_status: 480,
-            message_hold: Duration::from_secs(60),
-            missed_call_push: false,
-            no_global_decline: false,
-        },
-        register: RegisterRules::default(),
-        guard: Guard::default(),
-        timing: Timing::default(),
-        limits: Limits::default(),
-        push: Push {
-            apps: vec![PushApp {
-                pns: Pns::Apns,
-                name: "com.example.phone".into(),
-            }],
-            ..Push::default()
-        },
     }
 }
 
