@@ -183,6 +183,14 @@ bench-quick: bench-build ## The same in a quarter of an hour (OUT=file.json)
 	$(call say,each work on both servers in turn: keep the machine quiet)
 	@$(COMPARE) --quick --rounds 2 --warm 0 --heavy 1 --out $(OUT) $(ARGS)
 
+.PHONY: bench-overload
+bench-overload: ## Offer five times the calls that it can take, the load on one core and Rouse on the other (OUT=file.json)
+	@.ci/need rust
+	@cargo build --locked --release
+	@cargo build --locked --release --manifest-path bench/load/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/load
+	$(call say,more calls than it can take: keep the machine quiet)
+	@$(COMPARE) --server rouse --only overload --rounds 1 --warm 0 --out $(OUT) $(ARGS)
+
 .PHONY: doc
 doc: ## Build the documentation: private items too, so links to them are right
 	$(call say,documentation: a warning is an error)

@@ -10,11 +10,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::proto::effects::Effects;
+use crate::proto::line::Urgency;
 use crate::proto::proxy::Proxy;
 use crate::proto::registration::location::LocationService;
 use crate::proto::settings::Settings;
+use crate::proto::sip::Message;
 use crate::proto::timer::{Timer, TimerQueue};
-use crate::proto::{ClockAnchor, Command, Input, Output};
+use crate::proto::{ClockAnchor, Command, Flow, Input, Output};
 
 /// One shard's gateway.
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl Gateway {
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.with(now, |proxy, fx| match input {
             Input::Message { flow, message } => proxy.on_message(fx, flow, message),
+            Input::Shed { flow, message } => proxy.shed(fx, flow, message),
             Input::Malformed { flow, bytes, error } => proxy.on_malformed(fx, flow, bytes, error),
             Input::Heard { flow } => proxy.heard(fx, flow),
             Input::FlowClosed { flow, reason } => proxy.on_flow_closed(fx, flow, reason),
@@ -89,6 +92,12 @@ impl Gateway {
             Input::Command(Command::Reload(settings)) => proxy.reload(fx, settings),
             Input::Command(Command::Forget(key)) => proxy.forget(fx, key),
         });
+    }
+
+    /// How soon a message is to be handled if not all can be.
+    #[must_use]
+    pub fn urgency(&self, flow: &Flow, message: &Message) -> Urgency {
+        self.proxy.urgency(flow, message)
     }
 
     /// Fires what is due.

@@ -19,6 +19,7 @@ pub mod event;
 pub mod flow;
 pub mod gateway;
 pub mod guard;
+pub mod line;
 pub mod proxy;
 pub mod push;
 pub mod registration;
@@ -44,6 +45,14 @@ use crate::proto::transaction::ClientId;
 pub enum Input {
     /// A well-framed message arrived.
     Message {
+        /// On this flow.
+        flow: Flow,
+        /// The message.
+        message: Message,
+    },
+    /// A well-framed message arrived that would begin something, and has waited for too long: see
+    /// [`line`].
+    Shed {
         /// On this flow.
         flow: Flow,
         /// The message.

@@ -65,6 +65,8 @@ pub enum Reject {
     DialogAsleep,
     /// A table is full.
     Overloaded,
+    /// More arrives than can be handled: it has waited for too long.
+    Shed,
     /// The store did not take the binding.
     NotDurable,
     /// We are shutting down.
@@ -125,6 +127,7 @@ impl Reject {
             Self::NotDurable
             | Self::NoUpstream
             | Self::Overloaded
+            | Self::Shed
             | Self::Draining
             | Self::TooFast
             | Self::AgentTooFast
@@ -143,6 +146,7 @@ impl Reject {
             self,
             Self::Draining
                 | Self::Overloaded
+                | Self::Shed
                 | Self::NotDurable
                 | Self::NoUpstream
                 | Self::DialogAsleep
@@ -231,6 +235,7 @@ impl Reject {
             Self::TooMuchKept => "too-much-kept",
             Self::DialogAsleep => "dialog-asleep",
             Self::Overloaded => "overloaded",
+            Self::Shed => "shed",
             Self::NotDurable => "not-durable",
             Self::Draining => "draining",
             Self::TooLarge => "too-large",

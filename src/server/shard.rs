@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::io::clock::Clock;
 use crate::io::transport::{Attend, Report};
+use crate::proto::line::{Line, Urgency};
 use crate::proto::transaction::ClientId;
 use crate::proto::{
     CloseReason, Command, Destination, FlowId, Gateway, Input, Output, StoreTicket, StoreWrite,
@@ -61,6 +62,8 @@ struct Core {
     number: u16,
     gateway: Gateway,
     queues: Queues,
+    /// What came from the network and was more than could be handled at once.
+    line: Line,
     world: Arc<World>,
     /// Inputs that our own acting caused.
     echoes: VecDeque<Input>,
@@ -84,6 +87,7 @@ impl Shard {
                 number,
                 gateway,
                 queues,
+                line: Line::default(),
                 world,
                 echoes: VecDeque::new(),
                 waiting,
@@ -206,7 +210,7 @@ impl Core {
             .metrics
             .loop_seconds
             .observe(worked.as_secs_f64());
-        let waiting = self.queues.network.len() + self.queues.answers.len();
+        let waiting = self.queues.network.len() + self.queues.answers.len() + self.line.len();
         self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         if start >= self.census_due {
             self.show(start);
@@ -242,8 +246,9 @@ impl Core {
             };
             self.handle(now, input);
         }
+        self.line_up(now);
         for _ in 0..BATCH {
-            let Ok(input) = self.queues.network.try_recv() else {
+            let Some(input) = self.next(now) else {
                 break;
             };
             self.handle(now, input);
@@ -257,9 +262,34 @@ impl Core {
         }
     }
 
+    /// Has what arrived stand in line, if it is more than the next batch.
+    fn line_up(&mut self, now: Instant) {
+        if self.line.is_empty() && self.queues.network.len() <= BATCH {
+            return;
+        }
+        while !self.line.is_full()
+            && let Ok(input) = self.queues.network.try_recv()
+        {
+            let urgency = if let Input::Message { flow, message } = &input {
+                self.gateway.urgency(flow, message)
+            } else {
+                Urgency::Begun
+            };
+            self.line.push(now, urgency, input);
+        }
+    }
+
+    /// What is to be handled next of what arrived.
+    fn next(&mut self, now: Instant) -> Option<Input> {
+        match self.line.next(now) {
+            Some(input) => Some(input),
+            None => self.queues.network.try_recv().ok(),
+        }
+    }
+
     fn handle(&mut self, now: Instant, input: Input) {
         match &input {
-            Input::Message { flow, message } => {
+            Input::Message { flow, message } | Input::Shed { flow, message } => {
                 let (metrics, raw) = (&self.world.metrics, message.raw());
                 let transport = flow.transport;
                 self.world
@@ -284,6 +314,10 @@ impl Core {
             Input::Command(Command::Drain | Command::HandOver) => {
                 self.is_draining = true;
                 self.census_due = now;
+                // What has arrived before is ours.
+                while let Some(input) = self.line.next(now) {
+                    self.handle(now, input);
+                }
             }
         }
         self.gateway.handle_input(now, input);
@@ -377,7 +411,7 @@ impl Core {
         while let Ok(input) = self.queues.answers.try_recv() {
             self.handle(now, input);
         }
-        while let Ok(input) = self.queues.network.try_recv() {
+        while let Some(input) = self.next(now) {
             self.handle(now, input);
         }
         for _ in 0..BATCH * BATCH {

@@ -445,3 +445,51 @@ async fn a_missed_call_replaces_its_alert_and_a_message_has_its_own() {
             "expires-at": 1_700_000_025_000_u64, "gateway": "gw-test"})
     );
 }
+
+#[tokio::test]
+async fn credentials_that_are_refused_again_and_again_are_shown_no_more_for_a_while() {
+    let rig = AppleRig::new().await;
+    for _ in 0..5 {
+        rig.apple
+            .script(None, Act::refuse(403, "InvalidProviderToken"));
+        let error = rig.call(&token(1)).await.unwrap_err();
+        assert_eq!(error.label(), "bad-credentials");
+    }
+    let error = rig.call(&token(2)).await.unwrap_err();
+    assert_eq!(error.label(), "bad-credentials");
+    assert!(
+        error.to_string().contains("InvalidProviderToken"),
+        "{error}"
+    );
+    assert_eq!(rig.apple.requests(), 5, "the sixth did not leave");
+}
+
+#[tokio::test]
+async fn an_apns_that_fails_everybody_fails_pushes_at_once_until_one_finds_it_back() {
+    let rig = AppleRig::new().await;
+    for _ in 0..10 {
+        rig.apple
+            .script(None, Act::refuse(500, "InternalServerError"));
+    }
+    let mut calls = JoinSet::new();
+    for number in 0..5 {
+        let service = rig.service.clone();
+        calls.spawn(async move {
+            let push = to_apns(&token(number), Notice::Call(call()));
+            service.send(push).await
+        });
+    }
+    for verdict in calls.join_all().await {
+        assert_eq!(verdict.unwrap_err().label(), "unavailable");
+    }
+    assert_eq!(rig.apple.requests(), 10, "each was tried twice");
+    let error = rig.call(&token(7)).await.unwrap_err();
+    let PushError::Unavailable { retry_after, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(rig.apple.requests(), 10, "it did not leave");
+    // Whoever waits for so long finds that it is back, and then all do.
+    tokio::time::sleep(retry_after.unwrap()).await;
+    rig.call(&token(7)).await.unwrap();
+    rig.call(&token(8)).await.unwrap();
+}

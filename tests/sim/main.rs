@@ -29,6 +29,7 @@ mod schedule;
 mod shards;
 mod sips;
 mod smuggling;
+mod surge;
 mod verdicts;
 mod wake;
 mod world;

@@ -11,7 +11,8 @@ use crate::world::{
 };
 use crate::{
     advisories, calls, dialogs, early, guard, hold, keep, missed, oversize, pains, peers,
-    providers, races, reflection, registration, resume, rounds, sips, smuggling, verdicts, wake,
+    providers, races, reflection, registration, resume, rounds, sips, smuggling, surge, verdicts,
+    wake,
 };
 
 /// Numbers of shards that put the scenes' agents into different ones.
@@ -32,6 +33,16 @@ fn calls_that_wait_are_taken_up_by_their_shards() {
         resume::a_caller_that_hangs_up_after_the_restart_is_answered,
         resume::a_call_whose_time_is_over_gets_its_answer_and_wakes_nobody,
         resume::a_call_that_rings_is_not_begun_again,
+    ]);
+}
+
+#[test]
+fn a_surge_is_turned_away_by_each_shard() {
+    play(&[
+        surge::a_call_that_is_refused_for_the_load_hears_when_to_come_back_and_leaves_nothing,
+        surge::a_call_that_was_begun_is_not_refused_by_a_copy_of_its_invite_that_came_late,
+        surge::what_was_begun_goes_before_calls_and_calls_before_strangers,
+        surge::a_phone_that_was_woken_registers_before_new_calls,
     ]);
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rouse::proto::gateway::{Gateway, Genesis};
+use rouse::proto::line::Urgency;
 use rouse::proto::push::{Pns, PushAccepted, PushError, PushId, PushRequest};
 use rouse::proto::registration::binding::StoredBinding;
 use rouse::proto::registration::location::Agent;
@@ -318,7 +319,7 @@ impl World {
                 .collect()
         };
         match input {
-            Input::Message { flow, message } => {
+            Input::Message { flow, message } | Input::Shed { flow, message } => {
                 match route(message, mask(&flow.id), self.genesis.shards, &self.purrs) {
                     Shards::One(shard) => vec![shard],
                     Shards::All => all.collect(),
@@ -347,6 +348,16 @@ impl World {
                 all.collect()
             }
         }
+    }
+
+    /// How soon the driver would hand a message on in a surge.
+    pub fn urgency(&self, flow: &Flow, message: &Message) -> Urgency {
+        let mask = self.masks.get(&flow.id).copied().unwrap_or(0);
+        let shard = match route(message, mask, self.genesis.shards, &self.purrs) {
+            Shards::One(shard) => shard,
+            Shards::All => 0,
+        };
+        self.gateways[usize::from(shard)].urgency(flow, message)
     }
 
     /// Bindings, and those with an open flow.

@@ -2,7 +2,10 @@
 
 use std::fs;
 
+use anyhow::Result;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::unistd::Pid;
 
 /// The process and all below it.
 pub fn family(root: u32) -> Vec<u32> {
@@ -47,6 +50,16 @@ fn memory_of(pid: u32) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
+}
+
+/// Has this process run on one core, all its threads, and what it starts from now on.
+pub fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    for task in tasks(std::process::id()) {
+        sched_setaffinity(Pid::from_raw(task.try_into()?), &cores)?;
+    }
+    Ok(())
 }
 
 /// Seconds that this process has run.

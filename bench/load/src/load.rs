@@ -13,6 +13,9 @@ use crate::push::Pushes;
 use crate::tally::{Pace, Tally, micros};
 
 mod phones;
+mod surge;
+
+pub use surge::Second;
 
 /// Where Asterisk is.
 pub const ASTERISK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 5080);
@@ -486,6 +489,13 @@ impl Load {
             (300.., Stage::Called | Stage::Ringing) => {
                 call.stage = Stage::Failed;
                 *self.tally.codes.entry(status).or_default() += 1;
+                let id = format!("{number}-call{}", self.seed);
+                let uri = self.uris.get(call.user).and_then(Option::as_deref);
+                let uri = uri.unwrap_or("sip:nobody@localhost");
+                if message::ack_of_refusal(&mut self.out, message, uri, &id, ASTERISK).is_some() {
+                    let (socket, to) = (self.asterisk, self.server.plain);
+                    self.net.send(Peer { socket, to }, &self.out);
+                }
             }
             _ => {}
         }

@@ -201,6 +201,28 @@ pub fn in_dialog(
     Some(())
 }
 
+/// The ACK of a call's refusal, on the branch of its INVITE.
+pub fn ack_of_refusal(
+    out: &mut Vec<u8>,
+    refusal: &[u8],
+    uri: &str,
+    call: &str,
+    from: SocketAddrV4,
+) -> Option<()> {
+    let text = |name: &[u8]| std::str::from_utf8(header(refusal, name)?).ok();
+    let (sender, to, id) = (text(b"From")?, text(b"To")?, text(b"Call-ID")?);
+    out.clear();
+    write(
+        out,
+        format_args!(
+            "ACK {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKi{call};rport\r\n\
+             Max-Forwards: 70\r\nFrom: {sender}\r\nTo: {to}\r\nCall-ID: {id}\r\nCSeq: 1 ACK\r\n\
+             Content-Length: 0\r\n\r\n"
+        ),
+    );
+    Some(())
+}
+
 /// A phone's REGISTER.
 pub struct Register<'a> {
     /// The agent's number.

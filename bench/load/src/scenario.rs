@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::load::{Load, Wire};
+use crate::load::{Load, Second, Wire};
 use crate::push::{self, Pushes, Service};
 use crate::server::{Definitions, Kind, PLAIN, Places, Running, TLS};
 use crate::tally::Pace;
@@ -125,6 +125,12 @@ pub const ALL: &[Scenario] = &[
         effort: Effort::Heavy,
         work: "10,000 phones register again in one burst",
         run: storm,
+    },
+    Scenario {
+        name: "overload",
+        effort: Effort::Alone,
+        work: "as many calls as it can take, twice as many, five times as many, and as many again; the load on one core, the server on the other",
+        run: overload,
     },
     Scenario {
         name: "flat",
@@ -367,6 +373,82 @@ fn restart(
         }
     }
     Ok(())
+}
+
+/// What is served of more calls than can be, what a refusal costs, and how soon it is over.
+fn overload(places: &Places, kind: Kind, _: Size) -> Result<Figures> {
+    let agents = 2000;
+    crate::account::pin(0)?;
+    let mut stage = Stage::new(places, kind, lookup(Wire::Udp))?;
+    crate::account::pin(1)?;
+    stage.agents(agents, Wire::Udp, 200)?;
+    let (load, running) = (&mut stage.load, &stage.running);
+    let cpu = || running.cpu();
+    load.surge(0..agents, &[(1000.0, 2)], cpu)?;
+    let mut capacity = 1000.0;
+    loop {
+        let seconds = load.surge(0..agents, &[(capacity * 1.15, 3)], cpu)?;
+        let all = sum(&seconds);
+        if (all.done as f64) < 0.999 * all.sent as f64 {
+            break;
+        }
+        capacity *= 1.15;
+        load.idle(Duration::from_millis(500))?;
+    }
+    load.idle(Duration::from_secs(6))?;
+    // Nothing is refused at nine tenths: what one call costs.
+    let calm = sum(&load.surge(0..agents, &[(capacity * 0.9, 4)], cpu)?);
+    let call = calm.cpu / calm.done.max(1) as f64;
+    let mut figures = Figures::from([
+        ("overload.capacity_per_second".to_owned(), capacity),
+        ("overload.call_us".to_owned(), call * 1e6),
+    ]);
+    let rates = [(capacity, 5), (capacity * 2.0, 5), (capacity * 5.0, 5)];
+    let mut most = 0.0_f64;
+    let mut goodputs = Vec::new();
+    for (rate, length) in rates {
+        let phases = [(rate, length), (capacity * 0.9, 10)];
+        let seconds = load.surge(0..agents, &phases, cpu)?;
+        let (surge, after) = seconds.split_at(length);
+        for second in &seconds {
+            eprintln!("   {second:?}");
+        }
+        let all = sum(surge);
+        let name = format!("overload.{:.0}x", rate / capacity);
+        let goodput = all.done as f64 / length as f64;
+        most = most.max(goodput);
+        goodputs.push((name.clone(), goodput));
+        let rest = (all.cpu - all.done as f64 * call).max(0.0);
+        figures.insert(format!("{name}.offered"), all.sent as f64 / length as f64);
+        figures.insert(
+            format!("{name}.refused"),
+            all.refused as f64 / length as f64,
+        );
+        figures.insert(
+            format!("{name}.refusal_of_a_call"),
+            rest / all.refused.max(1) as f64 / call,
+        );
+        let last = after.iter().rposition(|second| second.done < second.sent);
+        figures.insert(
+            format!("{name}.recovered_s"),
+            last.map_or(0.0, |last| last as f64 + 1.0),
+        );
+        load.idle(Duration::from_secs(1))?;
+    }
+    for (name, goodput) in goodputs {
+        figures.insert(format!("{name}.goodput"), goodput);
+        figures.insert(format!("{name}.goodput_of_peak"), goodput / most);
+    }
+    Ok(figures)
+}
+
+fn sum(seconds: &[Second]) -> Second {
+    seconds.iter().fold(Second::default(), |sum, next| Second {
+        sent: sum.sent + next.sent,
+        done: sum.done + next.done,
+        refused: sum.refused + next.refused,
+        cpu: sum.cpu + next.cpu,
+    })
 }
 
 /// What one call costs with many agents, and with few and many flows.

@@ -19,6 +19,7 @@ use crate::io::pns::apns::environment::Environments;
 use crate::io::pns::apns::token::ProviderToken;
 use crate::io::pns::fcm::Fcm;
 use crate::io::pns::fcm::oauth::OAuth;
+use crate::io::pns::lane::Lane;
 use crate::io::pns::origin::Roots;
 use crate::io::pns::transport::{Fault, Transport, Urgency};
 use crate::io::pns::webhook::Webhook;
@@ -26,11 +27,13 @@ use crate::io::pns::webpush::{WebPush, WebPushError};
 use crate::proto::push::{Pns, PushAccepted, PushError, PushRequest, Reason};
 
 pub mod apns;
+mod breaker;
 mod delivery;
 mod dial;
 mod fcm;
 mod http1;
 mod http_date;
+mod lane;
 mod origin;
 mod payload;
 mod settings;
@@ -65,9 +68,6 @@ pub fn refusal(pns: Pns, status: http::StatusCode, body: &[u8]) -> &'static str 
         | delivery::Judgement::Again(error) => error.label(),
     }
 }
-
-/// Pushes under way at once, per provider: 5 s at 800 pushes a second.
-const IN_FLIGHT: usize = 4096;
 
 /// The wall clock that dates credentials and expirations.
 #[derive(Clone)]
@@ -169,12 +169,6 @@ struct Inner {
     webpush: Option<Lane<WebPush>>,
     webhook: Vec<Lane<Webhook>>,
     refused: AtomicU64,
-}
-
-/// A provider and how many pushes may be under way to it.
-struct Lane<P> {
-    provider: P,
-    permits: Semaphore,
 }
 
 /// What the push services' connections have been through.
@@ -295,7 +289,8 @@ impl PushService {
             Pns::Fcm => {
                 let lane = self.fcm(app).ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                lane.provider.send(&request, gateway, withdrawal).await
+                let sent = || lane.provider.send(&request, gateway, withdrawal);
+                lane.guarded(app, sent).await
             }
             Pns::WebPush => {
                 let lane = self.inner.webpush.as_ref().ok_or_else(not_configured)?;
@@ -307,14 +302,32 @@ impl PushService {
                 let lane = lanes.find(|lane| lane.provider.serves(app));
                 let lane = lane.ok_or_else(not_configured)?;
                 let _permit = self.permit(&lane.permits)?;
-                lane.provider.send(&request, gateway, withdrawal).await
+                let sent = || lane.provider.send(&request, gateway, withdrawal);
+                lane.guarded("", sent).await
             }
+        }
+    }
+
+    /// Sends a push to Apple; a token that is wrong while too many are is not condemned.
+    async fn send_apns(
+        &self,
+        request: &PushRequest,
+        named: ApnsEnvironment,
+        withdrawal: &Withdrawal,
+    ) -> Result<PushAccepted, PushError> {
+        let verdict = self.ask_apns(request, named, withdrawal).await;
+        match self.apns(named, &request.target.app) {
+            Some(lane) => {
+                let breaker = lane.breaker(&request.target.app);
+                breaker.weigh(Instant::now(), verdict)
+            }
+            None => verdict,
         }
     }
 
     /// Sends a push to Apple's environment that the device names, or that its token was found to
     /// belong to; to the other one if the token is none of the first's.
-    async fn send_apns(
+    async fn ask_apns(
         &self,
         request: &PushRequest,
         named: ApnsEnvironment,
@@ -327,7 +340,8 @@ impl PushService {
         let lane = lane.ok_or(PushError::NotConfigured { pns: target.pns })?;
         let deadline = Instant::now() + delivery::BUDGET;
         let permit = self.permit(&lane.permits)?;
-        let verdict = lane.provider.send(request, gateway, withdrawal).await;
+        let sent = || lane.provider.send(request, gateway, withdrawal);
+        let verdict = lane.guarded(&target.app, sent).await;
         drop(permit);
         match &verdict {
             Err(PushError::WrongToken { reason }) if reason.as_str() == apns::BAD_DEVICE_TOKEN => {}
@@ -337,7 +351,8 @@ impl PushService {
             return Err(unproven());
         };
         let _permit = self.permit(&lane.permits)?;
-        let retried = lane.provider.send(request, gateway, withdrawal);
+        let sent = || lane.provider.send(request, gateway, withdrawal);
+        let retried = lane.guarded(&target.app, sent);
         match tokio::time::timeout_at(deadline, retried).await {
             Ok(Ok(accepted)) => {
                 self.inner.environments.learn(target, first.other());
@@ -490,15 +505,6 @@ impl Inner {
                     .iter()
                     .map(|lane| delivery::Provider::transport(&lane.provider)),
             )
-    }
-}
-
-impl<P> Lane<P> {
-    fn new(provider: P) -> Self {
-        Self {
-            provider,
-            permits: Semaphore::new(IN_FLIGHT),
-        }
     }
 }
 

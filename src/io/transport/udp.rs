@@ -24,8 +24,9 @@ use crate::proto::{Flow, FlowId, ListenerId, Transport};
 
 /// Larger than any datagram.
 const DATAGRAM: usize = 65_536;
-/// Datagrams that are read before others get their turn.
-const BATCH: usize = 64;
+/// Datagrams that are read before others get their turn: more than a shard handles in its turn, so
+/// that what waits does so where the shard sees it and can choose, not in the operating system.
+const BATCH: usize = 1024;
 /// Datagrams that may wait for the operating system to take them.
 const BACKLOG: usize = 1024;
 /// RFC 5626 §4.4.1's CRLF CRLF is the longest keep-alive; nothing so short is a message.

@@ -202,7 +202,7 @@ impl Proxy {
     }
 
     /// Whether a REGISTER names a device that its agent has, by what only that device knows.
-    fn is_known_device(&self, relay: &Relay) -> bool {
+    pub(super) fn is_known_device(&self, relay: &Relay) -> bool {
         let Ask::Devices(devices) = &relay.ask else {
             return false;
         };

@@ -54,6 +54,7 @@ mod response;
 mod response_context;
 mod resume;
 mod sips;
+mod surge;
 mod targets;
 mod upstream;
 mod validate;
@@ -475,7 +476,11 @@ impl Proxy {
         if reject == Reject::TooBrief {
             reply.header(HeaderName::MinExpires, refresh::SHORTEST.to_string());
         }
-        if reject.is_passing() {
+        if matches!(reject, Reject::Shed | Reject::Overloaded) {
+            // Those who are refused together should not come back together.
+            let seconds = 1 + self.tags.number(request) % 30;
+            reply.header(HeaderName::RetryAfter, seconds.to_string());
+        } else if reject.is_passing() {
             reply.header(HeaderName::RetryAfter, "5");
         }
         if reject.is_no_device() {

@@ -33,27 +33,10 @@ impl Proxy {
         request: &Message,
         server: ServerId,
     ) -> Result<(), Reject> {
-        let to = request.to().map_err(|_| Reject::Malformed)?;
-        let user = user_of(&to)?;
-        let host = to
-            .parse_uri()
-            .ok()
-            .and_then(|uri| uri.host)
-            .ok_or(Reject::Malformed)?;
-        let (upstream, domain) = self
-            .upstreams
-            .of_domain(host)
-            .ok_or(Reject::UnknownDomain)?;
-        let aor = Aor { user, domain };
         self.preprocess(request)?;
         // None that it names is followed, and none is Asterisk's business.
         let own_routes = request.routes().count();
-        let mut relay = Relay::read(request, aor, upstream, &self.settings)?;
-        if let Some(agent) = self.location.agent(relay.aor.id()) {
-            relay.recognise(agent, flow.id);
-        }
-        self.recognise_under_way(&mut relay, flow.id);
-        self.recognise_woken(&mut relay);
+        let (relay, upstream) = self.read_register(&flow, request)?;
         self.admit_register(fx, &flow, request, &relay)?;
         self.check_device_limit(&relay)?;
         let hops = self.upstreams.hops(fx.now, upstream);
@@ -90,6 +73,33 @@ impl Proxy {
         });
         self.open(fx, context);
         Ok(())
+    }
+
+    /// Reads a REGISTER: for which agent and upstream, and which of its devices are known.
+    pub(super) fn read_register(
+        &self,
+        flow: &Flow,
+        request: &Message,
+    ) -> Result<(Relay, u16), Reject> {
+        let to = request.to().map_err(|_| Reject::Malformed)?;
+        let user = user_of(&to)?;
+        let host = to
+            .parse_uri()
+            .ok()
+            .and_then(|uri| uri.host)
+            .ok_or(Reject::Malformed)?;
+        let (upstream, domain) = self
+            .upstreams
+            .of_domain(host)
+            .ok_or(Reject::UnknownDomain)?;
+        let aor = Aor { user, domain };
+        let mut relay = Relay::read(request, aor, upstream, &self.settings)?;
+        if let Some(agent) = self.location.agent(relay.aor.id()) {
+            relay.recognise(agent, flow.id);
+        }
+        self.recognise_under_way(&mut relay, flow.id);
+        self.recognise_woken(&mut relay);
+        Ok((relay, upstream))
     }
 
     fn check_device_limit(&self, relay: &Relay) -> Result<(), Reject> {

@@ -139,11 +139,16 @@ impl Tags {
 
     /// A To tag for an answer of ours: the same for each retransmission of the request.
     pub(super) fn of(self, request: &Message) -> [u8; 16] {
-        local_tag(self.0, request)
+        hexadecimal(local_number(self.0, request))
+    }
+
+    /// The tag as a number.
+    pub(super) fn number(self, request: &Message) -> u64 {
+        local_number(self.0, request)
     }
 }
 
-fn local_tag([high, low]: [u64; 2], request: &Message) -> [u8; 16] {
+fn local_number([high, low]: [u64; 2], request: &Message) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(high, low);
     let via = request.top_via();
     hasher.write(via.as_ref().ok().and_then(Via::branch).unwrap_or_default());
@@ -162,7 +167,7 @@ fn local_tag([high, low]: [u64; 2], request: &Message) -> [u8; 16] {
             Host::Name(name) => hasher.write(name),
         }
     }
-    hexadecimal(hasher.finish())
+    hasher.finish()
 }
 
 /// A branch for a request that is forwarded without a transaction: the same for each

@@ -315,7 +315,7 @@ pub(super) const fn asleep(why: Asleep) -> &'static str {
 }
 
 /// Refusals as they are told to those who have not read the table; the others speak for themselves.
-const REFUSALS: [(Reject, &str); 15] = [
+const REFUSALS: [(Reject, &str); 16] = [
     (
         Reject::UnknownAgent,
         "nobody has registered that agent here",
@@ -343,6 +343,10 @@ const REFUSALS: [(Reject, &str); 15] = [
         "the gateway is about to stop and takes no new calls",
     ),
     (Reject::Overloaded, "the gateway is overloaded"),
+    (
+        Reject::Shed,
+        "more arrives than the gateway can handle: it takes no new calls",
+    ),
     (Reject::SipsNotAllowed, "a sips call needs TLS all the way"),
     (Reject::CalleeUnavailable, "it answered 503"),
     (Reject::Forbidden, "whoever sent it may not call this agent"),

@@ -126,6 +126,7 @@ impl Onlooker {
                 self.is_binding_step = true;
             }
             Input::SendFailed { .. }
+            | Input::Shed { .. }
             | Input::Pushed { .. }
             | Input::Malformed { .. }
             | Input::Heard { .. }
