@@ -39,10 +39,12 @@ fn urgency(world: &World, flow: Flow, text: impl AsRef<[u8]>) -> Urgency {
 /// All that is in line: whether it is served, and what it is.
 fn drain(line: &mut Line, now: Instant) -> Vec<(bool, String)> {
     std::iter::from_fn(|| line.next(now))
-        .map(|input| match input {
-            Input::Message { message, .. } => (true, text_of(&message)),
-            Input::Shed { message, .. } => (false, text_of(&message)),
-            other => panic!("{other:?}"),
+        .map(|input| {
+            let is_served = matches!(input, Input::Message { .. });
+            let (Input::Message { message, .. } | Input::Shed { message, .. }) = input else {
+                panic!("{input:?}");
+            };
+            (is_served, text_of(&message))
         })
         .collect()
 }
