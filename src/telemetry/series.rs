@@ -64,7 +64,7 @@ const NO_PUSH: [NoPush; 11] = [
     NoPush::NearerProxy,
     NoPush::TooShort,
 ];
-const REJECTS: [Reject; 41] = [
+const REJECTS: [Reject; 42] = [
     Reject::Malformed,
     Reject::TooManyHops,
     Reject::LoopDetected,
@@ -95,6 +95,7 @@ const REJECTS: [Reject; 41] = [
     Reject::TooMuchKept,
     Reject::DialogAsleep,
     Reject::Overloaded,
+    Reject::Shed,
     Reject::NotDurable,
     Reject::Draining,
     Reject::TooLarge,

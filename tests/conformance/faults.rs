@@ -11,9 +11,9 @@ use crate::named_tests::{exists, quoted, rows};
 const COMPLETE: [(char, u32); 6] = [
     ('F', 12),
     ('A', 11),
-    ('D', 18),
+    ('D', 19),
     ('C', 16),
-    ('P', 10),
+    ('P', 11),
     ('G', 6),
 ];
 /// What no test shows: nothing may be added here without a word in the page on why.
