@@ -212,7 +212,9 @@ impl<'s> Trace<'s> {
             }
             let mut rest = steps.iter().skip(place + 1);
             let end = rest.find(|step| ends.contains(&&*step.kind));
-            let until = end.or_else(|| steps.last()).map_or(begin.at_ms, |step| step.at_ms);
+            let until = end
+                .or_else(|| steps.last())
+                .map_or(begin.at_ms, |step| step.at_ms);
             let at = self.span(parent, name, kind, (begin.at_ms, until));
             let Some(span) = self.spans.get_mut(at) else {
                 continue;
