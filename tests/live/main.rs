@@ -61,6 +61,7 @@ mod awake;
 mod contact_modes;
 mod control;
 mod devices;
+mod example;
 mod facts;
 mod hold;
 mod keep;

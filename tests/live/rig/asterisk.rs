@@ -43,6 +43,17 @@ pub(crate) enum Keeps {
     OneTimed,
 }
 
+/// By what an Asterisk is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    /// By the tests' own files.
+    Usual,
+    /// By them, without TCP.
+    WithoutTcp,
+    /// By `config/asterisk.example`, at another address.
+    Example,
+}
+
 /// An agent that only one test uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
@@ -58,7 +69,7 @@ pub(crate) struct Asterisk {
     pub(crate) address: SocketAddr,
     program: PathBuf,
     home: PathBuf,
-    has_tcp: bool,
+    setup: Made,
     used: [AtomicU16; 6],
 }
 
@@ -71,6 +82,8 @@ static SIXTEEN: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 static TWENTY_TWO: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 static SIXTEEN_UDP: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 static TWENTY_TWO_UDP: OnceLock<Result<Asterisk, String>> = OnceLock::new();
+static SIXTEEN_EXAMPLE: OnceLock<Result<Asterisk, String>> = OnceLock::new();
+static TWENTY_TWO_EXAMPLE: OnceLock<Result<Asterisk, String>> = OnceLock::new();
 
 macro_rules! template {
     ($file:literal) => {
@@ -85,7 +98,7 @@ impl Asterisk {
             Version::Sixteen => &SIXTEEN,
             Version::TwentyTwo => &TWENTY_TWO,
         };
-        match cell.get_or_init(|| Self::start(version, true)) {
+        match cell.get_or_init(|| Self::start(version, Made::Usual)) {
             Ok(asterisk) => asterisk,
             Err(why) => panic!("{why}"),
         }
@@ -97,10 +110,30 @@ impl Asterisk {
             Version::Sixteen => &SIXTEEN_UDP,
             Version::TwentyTwo => &TWENTY_TWO_UDP,
         };
-        match cell.get_or_init(|| Self::start(version, false)) {
+        match cell.get_or_init(|| Self::start(version, Made::WithoutTcp)) {
             Ok(asterisk) => asterisk,
             Err(why) => panic!("{why}"),
         }
+    }
+
+    /// Returns another one of this version, as `config/asterisk.example` has it.
+    pub(crate) fn by_example(version: Version) -> &'static Self {
+        let cell = match version {
+            Version::Sixteen => &SIXTEEN_EXAMPLE,
+            Version::TwentyTwo => &TWENTY_TWO_EXAMPLE,
+        };
+        match cell.get_or_init(|| Self::start(version, Made::Example)) {
+            Ok(asterisk) => asterisk,
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    /// Calls an agent of the example by its dialplan; the caller hears silence.
+    pub(crate) fn call_by_example(&self, agent: &Agent) {
+        let user = &agent.user;
+        self.console(&format!(
+            "channel originate Local/{user}@from-agents/n application Wait 60"
+        ));
     }
 
     /// Returns an agent that nobody else has.
@@ -275,7 +308,7 @@ impl Asterisk {
         all
     }
 
-    fn start(version: Version, has_tcp: bool) -> Result<Self, String> {
+    fn start(version: Version, setup: Made) -> Result<Self, String> {
         let program = fetch(version)?;
         let home = home::directory(match version {
             Version::Sixteen => "asterisk16",
@@ -283,7 +316,7 @@ impl Asterisk {
         });
         let asterisk = Self {
             version,
-            has_tcp,
+            setup,
             address: SocketAddr::from((loopback::address(), 5060)),
             program,
             home,
@@ -361,18 +394,7 @@ impl Asterisk {
         }
         self.file("modules.conf", modules);
         self.file("extensions.conf", &extensions);
-        match self.version {
-            Version::Sixteen => self.file(
-                "sip.conf",
-                &(template!("16/sip.conf").to_owned() + &sip_agents()),
-            ),
-            Version::TwentyTwo => {
-                self.file(
-                    "pjsip.conf",
-                    &(template!("22/pjsip.conf").to_owned() + &pjsip_agents()),
-                );
-            }
-        }
+        self.configure_agents();
         for general in [
             "ccss", "cdr", "cel", "udptl", "manager", "ari", "features", "http", "stasis",
             "sorcery",
@@ -394,6 +416,37 @@ impl Asterisk {
         }
     }
 
+    fn configure_agents(&self) {
+        match (self.setup, self.version) {
+            (Made::Usual | Made::WithoutTcp, Version::Sixteen) => self.file(
+                "sip.conf",
+                &(template!("16/sip.conf").to_owned() + &sip_agents()),
+            ),
+            (Made::Usual | Made::WithoutTcp, Version::TwentyTwo) => self.file(
+                "pjsip.conf",
+                &(template!("22/pjsip.conf").to_owned() + &pjsip_agents()),
+            ),
+            (Made::Example, Version::Sixteen) => {
+                self.file("sip.conf", &self.example("sip.conf"));
+                self.file("extensions.conf", &self.example("extensions.conf"));
+            }
+            (Made::Example, Version::TwentyTwo) => {
+                self.file("pjsip.conf", &self.example("pjsip.conf"));
+                // As its comment says.
+                let extensions = self.example("extensions.conf");
+                let extensions = extensions.replace("Dial(SIP/", "Dial(PJSIP/");
+                self.file("extensions.conf", &extensions);
+            }
+        }
+    }
+
+    /// A file of `config/asterisk.example`, at this Asterisk's address.
+    fn example(&self, name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/asterisk.example");
+        let text = fs::read_to_string(folder.join(name)).expect("the example is there");
+        text.replace("127.0.0.1:5080", &self.address.to_string())
+    }
+
     /// Returns where it listens for TLS.
     pub(crate) fn tls_address(&self) -> SocketAddr {
         SocketAddr::new(self.address.ip(), 5061)
@@ -402,7 +455,7 @@ impl Asterisk {
     /// Writes a file of the configuration, its names replaced.
     fn file(&self, name: &str, template: &str) {
         let tree = self.program.parent().unwrap_or_else(|| Path::new("/"));
-        let template = if self.has_tcp {
+        let template = if self.setup != Made::WithoutTcp {
             template.to_owned()
         } else {
             template
