@@ -183,6 +183,15 @@ bench-quick: bench-build ## The same in a quarter of an hour (OUT=file.json)
 	$(call say,each work on both servers in turn: keep the machine quiet)
 	@$(COMPARE) --quick --rounds 2 --warm 0 --heavy 1 --out $(OUT) $(ARGS)
 
+.PHONY: soak
+soak: ## Register, call and wake for SECONDS=600, with faults, and see that nothing is left of it
+	@.ci/need rust
+	@cargo build --locked --profile $(PROFILE)
+	@cargo build --locked --release --manifest-path bench/load/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/load
+	$(call say,soak: what the gateway holds before and after)
+	@SOAK_SECONDS=$(or $(SECONDS),600) $(CARGO_TARGET_DIR)/load/release/load \
+		--rouse $(ROUSE) --kamailio bench/kamailio.cfg --server rouse --only soak --out $(OUT)
+
 .PHONY: bench-overload
 bench-overload: ## Offer five times the calls that it can take, the load on one core and Rouse on the other (OUT=file.json)
 	@.ci/need rust

@@ -22,7 +22,9 @@ const VOLLEY: u64 = 3;
 const TURN: Duration = Duration::from_millis(10);
 /// Addresses of which a flood of many comes.
 const CROWD: u8 = 200;
-/// Calls to each good phone.
+/// Datagrams and connections that the good phones must have stood.
+const FLOOD: u64 = 1500;
+/// Calls to each good phone, at least.
 const CALLS: usize = 10;
 
 fn request(method: &str, user: &str, number: u64, local: SocketAddr, ip: Ipv4Addr) -> String {
@@ -193,10 +195,12 @@ async fn good_phones_beside_floods_of_every_kind_lose_no_call_and_no_registratio
     let mut secure = registered(&secure).await;
     let mut floods = JoinSet::new();
     let sent = flood(scene.rouse.ip, &mut floods).await;
-    is_served(&scene, &mut datagram, "1001").await;
-    is_served(&scene, &mut secure, "1002").await;
+    // A fast machine serves them before much of a flood has come.
+    while sent.load(Ordering::Relaxed) < FLOOD {
+        is_served(&scene, &mut datagram, "1001").await;
+        is_served(&scene, &mut secure, "1002").await;
+    }
     let sent = sent.load(Ordering::Relaxed);
-    assert!(sent > 1000, "{sent} of the floods is no flood");
     floods.shutdown().await;
     assert!(
         scene.apns.accepted().is_empty(),

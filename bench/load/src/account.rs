@@ -52,6 +52,12 @@ fn memory_of(pid: u32) -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
+/// Open files and sockets of processes.
+pub fn files(pids: &[u32]) -> usize {
+    let of = |pid: &u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    pids.iter().map(of).sum()
+}
+
 /// Has this process run on one core, all its threads, and what it starts from now on.
 pub fn pin(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();

@@ -7,6 +7,7 @@ mod net;
 mod push;
 mod scenario;
 mod server;
+mod soak;
 mod table;
 mod tally;
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::load::{Load, Second, Wire};
 use crate::push::{self, Pushes, Service};
 use crate::server::{Definitions, Kind, PLAIN, Places, Running, TLS};
+use crate::soak;
 use crate::tally::Pace;
 
 /// What one round of a scenario gave: by key of the tables.
@@ -133,6 +134,12 @@ pub const ALL: &[Scenario] = &[
         run: overload,
     },
     Scenario {
+        name: "soak",
+        effort: Effort::Alone,
+        work: "registrations, calls, wakes, cut connections and nonsense for ten minutes, of which nothing may be left",
+        run: soak::soak,
+    },
+    Scenario {
         name: "flat",
         effort: Effort::Alone,
         work: "CPU of one call with 1,000 to 1,000,000 agents on 1,000 ports, and with 10,000 on 1 to 10,000",
@@ -143,18 +150,22 @@ pub const ALL: &[Scenario] = &[
 /// More than this is not the same work any more.
 const MOST_FAILED: f64 = 0.001;
 /// Longer than transactions over UDP are kept (RFC 3261 Timer J), for what they had to come back.
-const TRANSACTIONS: Duration = Duration::from_secs(36);
+pub const TRANSACTIONS: Duration = Duration::from_secs(36);
 
 /// A server with its load.
-struct Stage {
-    running: Running,
-    load: Load,
-    pushes: Pushes,
+pub struct Stage {
+    /// The server.
+    pub running: Running,
+    /// Its load.
+    pub load: Load,
+    /// What it pushed.
+    pub pushes: Pushes,
     service: Service,
 }
 
 impl Stage {
-    fn new(places: &Places, kind: Kind, definitions: Definitions) -> Result<Self> {
+    /// A fresh start.
+    pub fn new(places: &Places, kind: Kind, definitions: Definitions) -> Result<Self> {
         places.clear()?;
         let server = crate::load::Server {
             plain: PLAIN,

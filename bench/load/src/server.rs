@@ -17,6 +17,8 @@ use crate::push::Service;
 /// Where either stands.
 pub const PLAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5960);
 pub const TLS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5961);
+/// Where operators ask Rouse.
+pub const ADMIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5962);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,8 @@ trust = ["{}/32"]
 expires = "10h"
 [store]
 path = "{work}/store"
+[admin]
+address = "{ADMIN}"
 [wake]
 timeout = "3m"
 [limits]
@@ -246,6 +250,11 @@ impl Running {
     /// Bytes of memory now.
     pub fn memory(&self) -> u64 {
         account::memory(&self.pids())
+    }
+
+    /// How many files and sockets it has open.
+    pub fn files(&self) -> usize {
+        account::files(&self.pids())
     }
 
     /// Ends it without a word, all its processes: a child that stays would keep the port.

@@ -15,7 +15,7 @@ use crate::proto::registration::asked::Asked;
 use crate::proto::registration::binding::{Binding, NewBinding};
 use crate::proto::registration::location::Agent;
 use crate::proto::registration::outbound;
-use crate::proto::registration::relay::{Ask, DeviceAsk, Relay, user_of};
+use crate::proto::registration::relay::{Ask, DeviceAsk, Relay};
 use crate::proto::reject::Reject;
 use crate::proto::settings::ContactMode;
 use crate::proto::sip::{Decimal, Edit, HeaderName, Message};
@@ -73,33 +73,6 @@ impl Proxy {
         });
         self.open(fx, context);
         Ok(())
-    }
-
-    /// Reads a REGISTER: for which agent and upstream, and which of its devices are known.
-    pub(super) fn read_register(
-        &self,
-        flow: &Flow,
-        request: &Message,
-    ) -> Result<(Relay, u16), Reject> {
-        let to = request.to().map_err(|_| Reject::Malformed)?;
-        let user = user_of(&to)?;
-        let host = to
-            .parse_uri()
-            .ok()
-            .and_then(|uri| uri.host)
-            .ok_or(Reject::Malformed)?;
-        let (upstream, domain) = self
-            .upstreams
-            .of_domain(host)
-            .ok_or(Reject::UnknownDomain)?;
-        let aor = Aor { user, domain };
-        let mut relay = Relay::read(request, aor, upstream, &self.settings)?;
-        if let Some(agent) = self.location.agent(relay.aor.id()) {
-            relay.recognise(agent, flow.id);
-        }
-        self.recognise_under_way(&mut relay, flow.id);
-        self.recognise_woken(&mut relay);
-        Ok((relay, upstream))
     }
 
     fn check_device_limit(&self, relay: &Relay) -> Result<(), Reject> {

@@ -74,6 +74,14 @@ impl Load {
         }
     }
 
+    /// Has phones on streams open others, without a word.
+    pub fn reopen(&mut self, users: std::ops::Range<usize>) -> Result<()> {
+        for user in users {
+            self.phones[user] = self.open(user, self.phones[user].wire)?;
+        }
+        self.until(Duration::from_secs(60), |load| load.net.is_ready())
+    }
+
     /// Gives sleeping agents another phone, on datagrams.
     pub fn move_to_udp(&mut self, users: std::ops::Range<usize>, sockets: usize) -> Result<()> {
         let kept = self.phones.len();
