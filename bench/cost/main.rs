@@ -109,6 +109,7 @@ fn collected(name: &str, times: usize, crowd: Crowd) -> u64 {
         .stdout(Stdio::null())
         .output()
         .expect("valgrind");
+    assert!(output.status.success(), "{name} could not be played");
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text
         .lines()

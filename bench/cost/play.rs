@@ -278,6 +278,8 @@ impl<M: Meter> Stage<M> {
             let reason = CloseReason::Peer;
             let flow = flow.id;
             self.quietly(Arrival::Input(Input::FlowClosed { flow, reason }));
+            // They share an address, which has a rate.
+            self.now += PAUSE;
         }
         self.now += Duration::from_secs(60);
         self.quietly(Arrival::Timeout);

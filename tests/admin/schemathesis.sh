@@ -26,6 +26,7 @@ path = "$folder/store"
 address = "127.0.0.1:0"
 token_file = "$folder/token"
 END
+: >"$folder/out" # it is read before the gateway's shell has made it
 "$rouse" serve --config "$folder/rouse.toml" >"$folder/out" 2>"$folder/log" &
 gateway=$!
 for _ in $(seq 200); do
