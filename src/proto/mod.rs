@@ -51,7 +51,7 @@ pub enum Input {
         message: Message,
     },
     /// A well-framed message arrived that would begin something, and has waited for too long: see
-    /// [`line`].
+    /// [`mod@line`].
     Shed {
         /// On this flow.
         flow: Flow,
