@@ -161,7 +161,7 @@ OUT ?= bench.json
 
 .PHONY: test-cost
 test-cost: ## Count the instructions of a call, a REGISTER and a wake: none may cost more than bench/cost/ceilings.rs allows
-	@.ci/need rust valgrind
+	@.ci/need rust valgrind=valgrind
 	$(call say,instructions: call - register - refresh - wake)
 	@cargo bench --locked --profile profiling --bench cost -- check
 

@@ -4,7 +4,7 @@ use crate::play::Crowd;
 
 /// Work, with whom, and its instructions in the profile `profiling`.
 pub(crate) const INSTRUCTIONS: [(&str, Crowd, u64); 4] = [
-    ("call", TEN_THOUSAND, 290_000),
+    ("call", TEN_THOUSAND, 300_000),
     ("register", TEN_THOUSAND, 185_000),
     ("refresh", TEN_THOUSAND, 180_000),
     ("wake", TEN_THOUSAND, 610_000),
